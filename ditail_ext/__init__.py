@@ -1,0 +1,6 @@
+"""Diffusion Cocktail (Ditail, arXiv 2312.08873): mix Stable Diffusion checkpoints.
+
+Importing this package loads neither torch nor a host.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,47 @@
+"""The method, in torch alone: noise levels, inversion, trajectory, injection.
+
+A host brings one callable that estimates noise (:class:`PredictNoise`) and one UNet module to hook.
+"""
+
+from .bank import FeatureBank
+from .conditioning import Condition, equal_lengths, expand_rows, join_rows, mix
+from .injection import Injection
+from .inversion import InversionRule, invert
+from .prediction import Prediction, PredictNoise, ldm_noise_predictor, to_epsilon
+from .region import Region
+from .sampling import Prompts, sample
+from .schedule import Level, NoiseSchedule, Window, move, ve_to_vp, vp_to_ve
+from .sites import PROFILE_NAMES, LayerProfile, Site, SiteKind, detect_family, find_sites
+from .trajectory import SourceTrajectory
+
+__all__ = [
+    "PROFILE_NAMES",
+    "Condition",
+    "FeatureBank",
+    "Injection",
+    "InversionRule",
+    "LayerProfile",
+    "Level",
+    "NoiseSchedule",
+    "PredictNoise",
+    "Prediction",
+    "Prompts",
+    "Region",
+    "Site",
+    "SiteKind",
+    "SourceTrajectory",
+    "Window",
+    "detect_family",
+    "equal_lengths",
+    "expand_rows",
+    "find_sites",
+    "invert",
+    "join_rows",
+    "ldm_noise_predictor",
+    "mix",
+    "move",
+    "sample",
+    "to_epsilon",
+    "ve_to_vp",
+    "vp_to_ve",
+]

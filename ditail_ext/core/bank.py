@@ -1,0 +1,67 @@
+"""What one pass of the source latents through the target UNet recorded."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InjectionError
+
+
+class FeatureBank:
+    """Recorded outputs by site name, each with one row for every source picture."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Tensor] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the recorded tensors take, in bytes."""
+        return sum(value.numel() * value.element_size() for value in self._values.values())
+
+    def store(self, name: str, output: Tensor) -> None:
+        """Keep a copy of a site's output: some attention kernels scale theirs in place afterwards."""
+        self._values[name] = output.detach().clone()
+
+    def for_rows(self, name: str, output: Tensor, sources: Tensor | None) -> Tensor:
+        """What shall stand in the place of ``output``, one row for each of its rows.
+
+        Args:
+            name: the site's name.
+            output: what the site computed for the rows being generated, (rows, ...).
+            sources: for each row the index of its source picture, (rows,); ``None`` when there is one source
+                for all, however many rows the host's call happens to have.
+
+        Returns:
+            A tensor of ``output``'s shape, dtype and device, sharing no memory with the bank.
+
+        Raises:
+            InjectionError: nothing was recorded for the site, or it does not fit the rows.
+        """
+        recorded = self._values.get(name)
+        if recorded is None:
+            raise InjectionError(f"Nothing was recorded for {name}; record a source pass before replaying it.")
+        if recorded.shape[1:] != output.shape[1:]:
+            raise InjectionError(
+                f"{name} recorded values of shape {tuple(recorded.shape[1:])} but now computes "
+                f"{tuple(output.shape[1:])}; switch off whatever changes the number of tokens (token merging, "
+                "Hypertile) or use a source of the picture's size."
+            )
+        if sources is not None:
+            if len(sources) != output.shape[0] or int(sources.max()) >= recorded.shape[0]:
+                raise InjectionError(
+                    f"The UNet was called with {output.shape[0]} rows, but sources were named for {len(sources)} "
+                    f"of {recorded.shape[0]} recorded pictures."
+                )
+            recorded = recorded.index_select(0, sources.to(recorded.device))
+        elif recorded.shape[0] != 1:
+            raise InjectionError(
+                f"{recorded.shape[0]} source pictures were recorded, so each row must name the one it belongs to."
+            )
+        return torch.empty_like(output).copy_(recorded.expand_as(output))

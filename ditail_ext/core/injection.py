@@ -1,0 +1,230 @@
+"""Record the source's features in the target UNet, replay them into the rows being generated.
+
+Each sampling step has a *record* pass (the source latent of that level through the target UNet) and then the
+host's own UNet calls in *replay*. The two meet only in the bank, so replay does not care how the host lays
+its rows out: conditional and unconditional together or apart, one picture or several.
+
+Nothing is rewritten: forward hooks on projections and on a convolution read and replace outputs. They survive
+every attention backend and LoRA, and are gone when the context ends, however it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InjectionError
+from .bank import FeatureBank
+from .region import Region
+from .schedule import Window
+from .sites import DEFAULT_PROFILE, LayerProfile, Site, SiteKind, find_sites
+
+
+class _RecordingComplete(BaseException):
+    """Ends the source's forward pass once the last needed value is there.
+
+    Not an ``Exception``, so that no handler on the way takes it for a failure.
+    """
+
+
+class _Phase(Protocol):
+    def handle(self, site: Site, output: Tensor) -> Tensor | None:
+        """What a site's output becomes; ``None`` leaves it."""
+
+
+@dataclass
+class _Recording:
+    bank: FeatureBank
+    missing: set[str]
+
+    def handle(self, site: Site, output: Tensor) -> None:
+        if site.name in self.missing:
+            self.bank.store(site.name, output)
+            self.missing.discard(site.name)
+            if not self.missing:
+                raise _RecordingComplete
+
+
+@dataclass
+class _Replaying:
+    bank: FeatureBank
+    active: frozenset[str]
+    sources: Tensor | None
+    region: Region | None
+    unused: set[str]
+
+    def handle(self, site: Site, output: Tensor) -> Tensor | None:
+        if site.name not in self.active:
+            return None
+        self.unused.discard(site.name)
+        source = self.bank.for_rows(site.name, output, self.sources)
+        if self.region is None:
+            return source
+        return self.region.blend(output, source, self.sources)
+
+
+class Injection:
+    """A context in which a UNet records source passes and replays them.
+
+    ::
+
+        with Injection(unet, feature_window=..., attention_window=...) as injection:
+            for step, level in enumerate(levels):
+                injection.record(step, lambda: predict_noise(trajectory.at(level), level, empty))
+                with injection.replay(step):
+                    epsilon = predict_noise(rows, level, conds)
+
+    Outside ``record`` and ``replay`` the UNet computes what it always did.
+    """
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        *,
+        feature_window: Window,
+        attention_window: Window,
+        profile: str | LayerProfile = DEFAULT_PROFILE,
+        region: Region | None = None,
+    ) -> None:
+        """Find the sites; nothing is touched before the context is entered.
+
+        Args:
+            unet: the target's UNet, of ldm's or sgm's layout.
+            feature_window: the steps in which the residual feature is injected.
+            attention_window: the steps in which self-attention queries and keys are.
+            profile: a layer profile of the UNet's family by name, or a custom one.
+            region: injects only there; everywhere if ``None``.
+
+        Raises:
+            UnsupportedModelError: the UNet has no such sites.
+        """
+        self._sites = find_sites(unet, profile)
+        self._windows = {
+            SiteKind.FEATURE: feature_window,
+            SiteKind.QUERY: attention_window,
+            SiteKind.KEY: attention_window,
+        }
+        self._region = region
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._phase: _Phase | None = None
+        self._bank = FeatureBank()
+        self._recorded_step: int | None = None
+
+    def __enter__(self) -> Injection:
+        if self._handles:
+            raise RuntimeError("this injection is already entered")
+        try:
+            for site in self._sites:
+                self._handles.append(site.module.register_forward_hook(self._hook_for(site)))
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All sites of the profile, in the order of a forward pass."""
+        return self._sites
+
+    def active_sites(self, step: int) -> tuple[Site, ...]:
+        """The sites whose window is open at a step (0 is the first, noisiest one)."""
+        return tuple(site for site in self._sites if step in self._windows[site.kind])
+
+    def record(self, step: int, run: Callable[[], Any]) -> FeatureBank | None:
+        """Record what the source's pass computes at a step's active sites.
+
+        Args:
+            step: index of the sampler's step.
+            run: passes the source latents of this step's level, one row a source picture, with the empty prompt,
+                through the target UNet. It is broken off after the last needed value; what it would have
+                returned is not used. Not called at all when no window is open.
+
+        Returns:
+            The bank that :meth:`replay` of this step will use, or ``None`` when no window is open.
+
+        Raises:
+            InjectionError: the pass went by some of the sites.
+        """
+        self._require_entered()
+        active = self.active_sites(step)
+        self._bank, self._recorded_step = FeatureBank(), step
+        if not active:
+            return None
+        recording = _Recording(self._bank, {site.name for site in active})
+        with self._in_phase(recording):
+            try:
+                run()
+            except _RecordingComplete:
+                return self._bank
+        raise InjectionError(
+            f"The source pass did not reach {len(recording.missing)} of {len(active)} layers "
+            f"(the first: {min(recording.missing)}); another extension or option replaces the UNet: switch it off."
+        )
+
+    @contextmanager
+    def replay(
+        self, step: int, sources: Sequence[int] | None = None, bank: FeatureBank | None = None
+    ) -> Iterator[None]:
+        """Replace the active sites' outputs in every UNet call made within.
+
+        Args:
+            step: index of the sampler's step, the one last recorded unless ``bank`` is given.
+            sources: for each row of the call the index of its source picture. May be left out when there is one
+                source picture; then calls may have any number of rows.
+            bank: what to replay instead of the last recording.
+
+        Raises:
+            InjectionError: this step was not recorded, or a call left out some of the sites.
+        """
+        self._require_entered()
+        active = frozenset(site.name for site in self.active_sites(step))
+        if bank is None:
+            if active and self._recorded_step != step:
+                raise InjectionError(f"Step {step} was not recorded; record it before replaying it.")
+            bank = self._bank
+        rows = None if sources is None else torch.as_tensor(sources, dtype=torch.long)
+        replaying = _Replaying(bank, active, rows, self._region, set(active))
+        with self._in_phase(replaying):
+            yield
+        if replaying.unused:
+            raise InjectionError(
+                f"{len(replaying.unused)} of {len(active)} layers were not called while sampling (the first: "
+                f"{min(replaying.unused)}); another extension or option replaces the UNet: switch it off."
+            )
+
+    def _hook_for(self, site: Site) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            return None if self._phase is None else self._phase.handle(site, output)
+
+        return hook
+
+    @contextmanager
+    def _in_phase(self, phase: _Phase) -> Iterator[None]:
+        if self._phase is not None:
+            raise RuntimeError("record and replay cannot be nested")
+        self._phase = phase
+        try:
+            yield
+        finally:
+            self._phase = None
+
+    def _require_entered(self) -> None:
+        if not self._handles:
+            raise RuntimeError("the injection must be entered before it records or replays")
+
+    def _release(self) -> None:
+        self._phase = None
+        self._bank = FeatureBank()
+        while self._handles:
+            self._handles.pop().remove()

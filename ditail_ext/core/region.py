@@ -1,0 +1,77 @@
+"""Where in the picture injection happens: a mask, at whatever resolution a layer works."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InjectionError
+
+
+class Region:
+    """A soft mask over the picture: 1 takes the source's values, 0 leaves the picture its own.
+
+    Injection becomes ``m * source + (1 - m) * own`` for features, queries and keys alike. At m = 0 and m = 1
+    this is exact, so outside the region an injected layer computes bit for bit what it would have.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        """Make a region of a mask at latent resolution.
+
+        Args:
+            mask: (S, 1, h, w) with values from 0 to 1, where (h, w) is the latents' size and S is 1 or the
+                number of source pictures.
+
+        Raises:
+            InjectionError: the mask's shape or values are off.
+        """
+        if mask.ndim != 4 or mask.shape[1] != 1 or mask.numel() == 0:
+            raise InjectionError(f"A region mask must have the shape (S, 1, h, w), not {tuple(mask.shape)}.")
+        mask = mask.detach().to(torch.float32)
+        if not bool(mask.isfinite().all()) or float(mask.min()) < 0.0 or float(mask.max()) > 1.0:
+            raise InjectionError("A region mask must have values from 0 (leave) to 1 (inject).")
+        self._planes = {tuple(mask.shape[-2:]): mask}
+        self._latent_size = (mask.shape[-2], mask.shape[-1])
+
+    @classmethod
+    def from_pixels(cls, mask: Tensor, latent_size: tuple[int, int]) -> Region:
+        """A region of a mask (S, 1, H, W) in pixels, averaged down to the latents' size (h, w)."""
+        return cls(F.adaptive_avg_pool2d(mask.to(torch.float32), latent_size))
+
+    def blend(self, own: Tensor, source: Tensor, sources: Tensor | None) -> Tensor:
+        """``m * source + (1 - m) * own`` for tokens (rows, n, channels) or planes (rows, channels, h, w).
+
+        Args:
+            own: what the layer computed.
+            source: what was recorded, of the same shape.
+            sources: for each row the index of its source picture, or ``None`` for one source.
+
+        Raises:
+            InjectionError: the layer's size does not come from the latents' size by halving.
+        """
+        if own.ndim == 4:
+            mask = self._plane((own.shape[-2], own.shape[-1]))
+        else:
+            mask = self._plane(self._grid(own.shape[1])).flatten(1).unsqueeze(-1)
+        if mask.shape[0] > 1 and sources is not None:
+            mask = mask.index_select(0, sources.to(mask.device))
+        mask = mask.to(own)
+        return mask * source + (1.0 - mask) * own
+
+    def _plane(self, size: tuple[int, int]) -> Tensor:
+        if size not in self._planes:
+            self._planes[size] = F.adaptive_avg_pool2d(self._planes[self._latent_size], size)
+        return self._planes[size]
+
+    def _grid(self, tokens: int) -> tuple[int, int]:
+        """Height and width of a layer with that many tokens: each downsampling halves, rounding up."""
+        height, width = self._latent_size
+        while height * width > tokens and height * width > 1:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        if height * width != tokens:
+            raise InjectionError(
+                f"A layer with {tokens} tokens does not belong to latents of {self._latent_size[1]}x"
+                f"{self._latent_size[0]}; switch off whatever changes the number of tokens, or the region mask."
+            )
+        return height, width

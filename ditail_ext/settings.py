@@ -1,0 +1,221 @@
+"""THE table of settings.
+
+Each field of :class:`Settings` carries its label, range, help and infotext key. The command line, the WebUI's
+panel, its API, infotext, XYZ axes and the README's table are all read from here; nobody keeps a second list.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import SettingsError
+
+SAME_AS_TARGET = "same as target"
+AUTOMATIC = "automatic"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What everybody who shows, reads or writes a setting needs to know about it.
+
+    Attributes:
+        name: in code, in the API and, with hyphens, on the command line.
+        kind: ``float``, ``int``, ``bool`` or ``str``.
+        default: what holds when nothing is said.
+        label: for people; the only place for the paper's Greek letters.
+        help: one or two sentences about what it does.
+        infotext: the key in a picture's parameters.
+        minimum: smallest value allowed, of a number.
+        maximum: largest value allowed, of a number.
+        step: of a slider.
+        choices: the values allowed, of a text that is not free.
+        webui_only: means nothing outside the WebUI.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    label: str
+    help: str
+    infotext: str
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] | None = None
+    webui_only: bool = False
+
+    def check(self, value: Any) -> Any:
+        """The value in the setting's own type.
+
+        Raises:
+            SettingsError: it has another type, lies outside the range or is none of the choices.
+        """
+        if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not self.kind:
+            raise SettingsError(self.name, f"{self.name} must be {_KIND_NAMES[self.kind]}, not {value!r}.")
+        if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:
+            raise SettingsError(
+                self.name, f"{self.name} must be from {self.minimum:g} to {self.maximum:g}, not {value!r}."
+            )
+        if self.choices is not None and value not in self.choices:
+            raise SettingsError(self.name, f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}.")
+        return value
+
+
+_KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+
+
+def _setting(kind: type, default: Any, label: str, infotext: str, help: str, **more: Any) -> Any:
+    table_entry = {"kind": kind, "default": default, "label": label, "infotext": infotext, "help": help, **more}
+    return dataclasses.field(default=default, metadata=table_entry)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One request's settings, checked.
+
+    Raises:
+        SettingsError: a value has the wrong type, lies outside its range or is none of the choices.
+    """
+
+    enabled: bool = _setting(
+        bool,
+        False,
+        "Ditail",
+        "Ditail",
+        "Keep the picture's structure with a source checkpoint while the loaded checkpoint gives its style.",
+        webui_only=True,
+    )
+    source_checkpoint: str = _setting(
+        str,
+        SAME_AS_TARGET,
+        "Source checkpoint",
+        "Ditail source",
+        "The checkpoint that understands the picture's content; it inverts the picture. "
+        "The loaded checkpoint is the target and gives the style.",
+    )
+    source_vae: str = _setting(
+        str,
+        AUTOMATIC,
+        "Source VAE",
+        "Ditail source VAE",
+        "The VAE that encodes the picture for the source checkpoint; automatic takes the checkpoint's own.",
+        webui_only=True,
+    )
+    positive_scale: float = _setting(
+        float,
+        3.0,
+        "Positive scale (α)",
+        "Ditail positive scale",
+        "Weight of the positive prompt in the inversion. Higher keeps more structure; far above 5 colours turn "
+        "unnatural.",
+        minimum=0.0,
+        maximum=10.0,
+        step=0.1,
+    )
+    negative_scale: float = _setting(
+        float,
+        0.5,
+        "Negative scale (β)",
+        "Ditail negative scale",
+        "Weight with which the negative prompt is taken off in the inversion. Affects fine detail.",
+        minimum=0.0,
+        maximum=10.0,
+        step=0.1,
+    )
+    feature_ratio: float = _setting(
+        float,
+        0.8,
+        "Feature ratio",
+        "Ditail feature ratio",
+        "Share of the steps, counted from the first, in which the source's decoder feature is injected "
+        "(layout and shapes).",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.01,
+    )
+    attention_ratio: float = _setting(
+        float,
+        0.5,
+        "Attention ratio",
+        "Ditail attention ratio",
+        "Share of the steps, counted from the first, in which the source's self-attention is injected "
+        "(which parts belong together).",
+        minimum=0.0,
+        maximum=1.0,
+        step=0.01,
+    )
+    inversion_prompt: str = _setting(
+        str,
+        "",
+        "Inversion prompt",
+        "Ditail inversion prompt",
+        "What the picture shows, for the inversion; the main prompt if empty.",
+    )
+    inversion_negative_prompt: str = _setting(
+        str,
+        "",
+        "Inversion negative prompt",
+        "Ditail inversion negative prompt",
+        "Negative prompt for the inversion; the main negative prompt if empty.",
+    )
+    inversion_rule: str = _setting(
+        str,
+        "authors",
+        "Inversion rule",
+        "Ditail inversion rule",
+        "authors: the paper's, one UNet call a step. warm start: one call more in all, returns closer to the picture.",
+        choices=("authors", "warm start"),
+    )
+    refinements: int = _setting(
+        int,
+        0,
+        "Refinements per inversion step",
+        "Ditail refinements",
+        "Fixed-point iterations after each inversion step; each costs one more UNet call a step.",
+        minimum=0,
+        maximum=5,
+        step=1,
+    )
+    layer_profile: str = _setting(
+        str,
+        "default",
+        "Layer profile",
+        "Ditail layers",
+        "default: the paper's layers (SDXL: Ctrl-X's). strong: self-attention in more decoder blocks, which keeps "
+        "more of the source.",
+        choices=("default", "strong"),
+    )
+
+    def __post_init__(self) -> None:
+        for name, setting in TABLE.items():
+            object.__setattr__(self, name, setting.check(getattr(self, name)))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Settings:
+        """Settings by name, the rest at their defaults.
+
+        Raises:
+            SettingsError: there is no setting of a name, or a value is wrong.
+        """
+        for name in values:
+            if name not in TABLE:
+                near = difflib.get_close_matches(str(name), TABLE, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TABLE)}."
+                raise SettingsError(str(name), f"Ditail has no setting '{name}'; {hint}")
+        return cls(**values)  # type: ignore[arg-type]
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from their defaults, by name."""
+        values = {name: getattr(self, name) for name in TABLE}
+        return {name: value for name, value in values.items() if value != TABLE[name].default}
+
+
+TABLE: Mapping[str, Setting] = {
+    field.name: Setting(name=field.name, **field.metadata) for field in dataclasses.fields(Settings)
+}

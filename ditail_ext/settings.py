@@ -58,7 +58,7 @@ class Setting:
             value = float(value)
         if type(value) is not self.kind:
             raise SettingsError(self.name, f"{self.name} must be {_KIND_NAMES[self.kind]}, not {value!r}.")
-        if self.minimum is not None and self.maximum is not None and not self.minimum <= float(value) <= self.maximum:
+        if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:  # type: ignore[operator]
             raise SettingsError(
                 self.name, f"{self.name} must be from {self.minimum:g} to {self.maximum:g}, not {value!r}."
             )

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from ldm.modules.attention import CrossAttention
-from ldm.modules.diffusionmodules.model import Decoder, Encoder
-from ldm.modules.diffusionmodules.openaimodel import UNetModel
-from ldm.modules.diffusionmodules.util import timestep_embedding
 from torch import Tensor, nn
+
+with contextlib.redirect_stdout(io.StringIO()):  # ldm prints while it is imported
+    from ldm.modules.attention import CrossAttention
+    from ldm.modules.diffusionmodules.model import Decoder, Encoder
+    from ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from ldm.modules.diffusionmodules.util import timestep_embedding
 
 SD1_CONFIG: Mapping[str, Any] = {
     "linear_start": 0.00085,
@@ -81,6 +83,7 @@ class FittingUNet(UNetModel):
     """
 
     def forward(self, x: Tensor, timesteps: Tensor | None = None, context: Tensor | None = None, **_: Any) -> Tensor:
+        """The UNet's output (rows, 4, h, w), as ldm's own computes it where that can."""
         emb = self.time_embed(timestep_embedding(timesteps, self.model_channels, repeat_only=False))
         skips = []
         h = x

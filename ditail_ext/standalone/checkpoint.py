@@ -127,8 +127,8 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     if not sibling.is_file():
         return SD1_CONFIG
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(sibling), resolve=True)
-        params = loaded["model"]["params"]  # type: ignore[call-overload,index]
+        loaded: Any = OmegaConf.to_container(OmegaConf.load(sibling), resolve=True)
+        params = loaded["model"]["params"]
         config = {**SD1_CONFIG, **params}
         config["unet_config"]["params"]["model_channels"]
         config["first_stage_config"]["params"]["ddconfig"]["z_channels"]

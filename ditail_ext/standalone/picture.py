@@ -73,7 +73,7 @@ def fitted_size(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
         PictureError: the picture would be smaller than the UNet can take.
     """
     scale = shorter_side / min(size) if shorter_side else 1.0
-    width, height = (int(round(side * scale)) // GRID * GRID for side in size)
+    width, height = (round(side * scale) // GRID * GRID for side in size)
     if min(width, height) < SMALLEST:
         raise PictureError(
             f"The picture would be {width}x{height}, but needs at least {SMALLEST} pixels a side; use a larger one "

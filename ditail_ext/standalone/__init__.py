@@ -1,0 +1,1 @@
+"""The embedded host: Ditail from the command line, without a WebUI."""

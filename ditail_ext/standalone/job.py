@@ -1,0 +1,207 @@
+"""The embedded host's main job: one picture, two checkpoints, one result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from ..core import Injection, InversionRule, Level, Prompts, Region, SourceTrajectory, Window, invert, mix, sample
+from ..errors import PictureError, TrajectoryError
+from ..settings import Settings
+from .checkpoint import open_checkpoint
+from .model import Compute, Model
+from .parameters import Sampling, infotext
+from .picture import GRID, fit, fitted_size, mask_to_tensor, read_mask, read_picture, to_picture, to_tensor
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked for, checked as far as it can be without looking into files.
+
+    Attributes:
+        picture: file of the content picture.
+        target: checkpoint that samples.
+        source: checkpoint that inverts; the target when ``None``.
+        mask: file of a region mask of the picture's size, white where to inject.
+        shorter_side: pixels that the picture's shorter side is scaled to; 0 leaves it.
+        loaded_trajectory: file of an inversion made before, instead of inverting.
+        with_sheet: also make the panels of the contact sheet.
+    """
+
+    picture: Path
+    target: Path
+    source: Path | None
+    sampling: Sampling
+    settings: Settings
+    mask: Path | None = None
+    shorter_side: int = 512
+    loaded_trajectory: Path | None = None
+    with_sheet: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished job.
+
+    Attributes:
+        picture: Ditail's picture.
+        parameters: its infotext.
+        trajectory: the source trajectory.
+        panels: captioned pictures of the contact sheet; empty unless asked for.
+    """
+
+    picture: Image.Image
+    parameters: str
+    trajectory: SourceTrajectory
+    panels: Sequence[tuple[str, Image.Image]]
+
+
+def run(job: Job, compute: Compute) -> Result:
+    """Run a job. Everything that can be wrong with its files is found before the long work begins.
+
+    Raises:
+        DitailError: a file cannot be used, or does not fit the others.
+    """
+    original = read_picture(job.picture)
+    size = fitted_size(original.size, job.shorter_side)
+    if original.size != size:
+        _log.info("The picture of %dx%d is fitted to %dx%d.", *original.size, *size)
+    picture = fit(original, size)
+    region = _region(job, original.size, size)
+    target = Model(open_checkpoint(job.target), compute)
+    source = target if job.source is None else Model(open_checkpoint(job.source), compute)
+    panels: list[tuple[str, Image.Image]] = []
+    if job.loaded_trajectory is None:
+        trajectory = _invert(job, source, to_tensor(picture))
+        if job.with_sheet:
+            panels = [("source", picture), ("reconstruction", _reconstruct(job, source, trajectory))]
+    else:
+        trajectory = _load_trajectory(job, target, size)
+    if source is not target:
+        source.release()
+    latents = _sample(job, target, trajectory, region, injected=True)
+    result = to_picture(target.decode_picture(latents))
+    if job.with_sheet:
+        alone = to_picture(target.decode_picture(_sample(job, target, trajectory, None, injected=False)))
+        panels += [("target alone, same start", alone), ("Ditail", result)]
+    source_name = _title(source) if job.loaded_trajectory is None else trajectory.metadata.get("source", "unknown")
+    text = infotext(job.sampling, job.settings, _title(target), source_name, size)
+    return Result(result, text, trajectory, panels)
+
+
+def _title(model: Model) -> str:
+    return f"{model.checkpoint.name} [{model.checkpoint.sha256[:10]}]"
+
+
+def _region(job: Job, original: tuple[int, int], size: tuple[int, int]) -> Region | None:
+    if job.mask is None:
+        return None
+    mask = mask_to_tensor(fit(read_mask(job.mask, original), size))
+    return Region.from_pixels(mask, (size[1] // GRID, size[0] // GRID))
+
+
+def _conditions(job: Job, model: Model) -> tuple[Tensor, Tensor]:
+    """The inversion's positive and negative prompt, which default to the main ones."""
+    settings, sampling = job.settings, job.sampling
+    positive = model.encode_prompt(settings.inversion_prompt or sampling.prompt)
+    negative = model.encode_prompt(settings.inversion_negative_prompt or sampling.negative_prompt)
+    return positive, negative
+
+
+def _invert(job: Job, source: Model, picture: Tensor) -> SourceTrajectory:
+    settings = job.settings
+    levels = source.schedule.ddim_levels(job.sampling.steps)[::-1]
+    cond = mix(*_conditions(job, source), settings.positive_scale, settings.negative_scale)
+    latents = source.encode_picture(picture)
+    with _progress("Inverting", len(levels)) as bar:
+        trajectory = invert(
+            source.predict_noise,
+            latents,
+            levels,
+            cond,
+            clean=source.clean,
+            rule=InversionRule(settings.inversion_rule),
+            refinements=settings.refinements,
+            on_step=lambda step, steps, level, latent: bar.update(),
+        )
+    trajectory.metadata["source"] = _title(source)
+    return trajectory
+
+
+def _load_trajectory(job: Job, target: Model, size: tuple[int, int]) -> SourceTrajectory:
+    """An inversion made before, if it is one of a picture of this size along these levels."""
+    path = job.loaded_trajectory
+    assert path is not None
+    trajectory = SourceTrajectory.load(path)
+    if trajectory.batch_size != 1 or tuple(trajectory.start.shape[1:]) != (4, size[1] // GRID, size[0] // GRID):
+        raise PictureError(
+            f"The trajectory in {path.name} belongs to a picture of {trajectory.start.shape[-1] * GRID}x"
+            f"{trajectory.start.shape[-2] * GRID}, not of {size[0]}x{size[1]}; invert this picture."
+        )
+    top = target.schedule.ddim_levels(job.sampling.steps)[0]
+    if abs(trajectory.levels[-1].alpha_bar - top.alpha_bar) > 1e-6:
+        raise TrajectoryError(
+            f"The trajectory in {path.name} was inverted along {len(trajectory.levels) - 1} steps, which do not "
+            f"start where {job.sampling.steps} steps do; use the same --steps."
+        )
+    return trajectory
+
+
+def _reconstruct(job: Job, source: Model, trajectory: SourceTrajectory) -> Image.Image:
+    """What the source makes of its own trajectory's end, under the inversion's own condition."""
+    settings = job.settings
+    positive, negative = _conditions(job, source)
+    cond = mix(positive, negative, settings.positive_scale, settings.negative_scale)
+    same = replace(job, sampling=replace(job.sampling, cfg_scale=1.0))
+    latents = _run_sampler(same, source, trajectory, Prompts(cond, cond, cond), None, "Reconstructing")
+    return to_picture(source.decode_picture(latents))
+
+
+def _sample(job: Job, target: Model, trajectory: SourceTrajectory, region: Region | None, *, injected: bool) -> Tensor:
+    prompts = Prompts(
+        positive=target.encode_prompt(job.sampling.prompt),
+        negative=target.encode_prompt(job.sampling.negative_prompt),
+        empty=target.encode_prompt(""),
+    )
+    if not injected:
+        return _run_sampler(job, target, trajectory, prompts, None, "Target alone")
+    steps = job.sampling.steps
+    with Injection(
+        target.unet,
+        feature_window=Window.from_ratio(job.settings.feature_ratio, steps),
+        attention_window=Window.from_ratio(job.settings.attention_ratio, steps),
+        profile=job.settings.layer_profile,
+        region=region,
+    ) as injection:
+        return _run_sampler(job, target, trajectory, prompts, injection, "Sampling")
+
+
+def _run_sampler(
+    job: Job, model: Model, trajectory: SourceTrajectory, prompts: Prompts, injection: Injection | None, caption: str
+) -> Tensor:
+    levels: list[Level] = model.schedule.ddim_levels(job.sampling.steps)
+    with _progress(caption, len(levels)) as bar:
+        return sample(
+            model.predict_noise,
+            trajectory.start,
+            levels,
+            prompts,
+            cfg_scale=job.sampling.cfg_scale,
+            clean=model.clean,
+            trajectory=trajectory if injection else None,
+            injection=injection,
+            on_step=lambda step, steps, level, latent: bar.update(),
+        )
+
+
+def _progress(caption: str, steps: int) -> tqdm[torch.Tensor]:
+    return tqdm(total=steps, desc=caption, unit="step", dynamic_ncols=True)

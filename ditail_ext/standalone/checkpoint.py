@@ -45,11 +45,13 @@ class Checkpoint:
     Attributes:
         path: the ``.safetensors`` file.
         config: ``model.params`` of its ``.yaml``, or SD1.5's.
+        shapes: every tensor's shape, by its full name.
         sha256: hash of the whole file, as the WebUI shows its first ten digits.
     """
 
     path: Path
     config: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
     sha256: str
 
     @property
@@ -66,7 +68,8 @@ class Checkpoint:
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The tensors of one part, in their stored precision, without the prefix."""
         with safe_open(self.path, framework="pt") as file:  # type: ignore[attr-defined]
-            return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return {_modern(name)[len(prefix) :]: file.get_tensor(name) for name in names}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -83,13 +86,20 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path.name} is not a .safetensors file; convert the checkpoint to safetensors.")
     try:
         with safe_open(path, framework="pt") as file:  # type: ignore[attr-defined]
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            shapes = {_modern(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.name} is damaged or not a safetensors file; download it again.") from error
     _require_sd1(path, shapes)
     config = _read_config(path)
     _require_sizes(path, shapes, config)
-    return Checkpoint(path, config, _sha256(path))
+    return Checkpoint(path, config, shapes, _sha256(path))
+
+
+def _modern(name: str) -> str:
+    """A tensor's name as today's transformers has it; early SD1 files lack ``text_model``."""
+    if name.startswith(TEXT) and not name.startswith(f"{TEXT}text_model."):
+        return f"{TEXT}text_model.{name[len(TEXT) :]}"
+    return name
 
 
 def _require_sd1(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -138,36 +148,43 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     return config
 
 
-def load_weights(
-    module: torch.nn.Module, tensors: Mapping[str, Tensor], checkpoint: Checkpoint, part: str, dtype: torch.dtype
-) -> None:
+def require_tensors(module: torch.nn.Module, checkpoint: Checkpoint, prefix: str, part: str) -> None:
+    """Check by the file's header that it holds every tensor of a module, in its size.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another size.
+    """
+    expected = {f"{prefix}{name}": tuple(value.shape) for name, value in module.state_dict().items()}
+    missing = [name for name in expected if name not in checkpoint.shapes]
+    if missing:
+        raise CheckpointError(
+            f"{checkpoint.path.name} lacks {len(missing)} tensors of the {part} (the first: "
+            f"{missing[0].removeprefix(prefix)}); download it again or use another checkpoint."
+        )
+    wrong = [name for name, shape in expected.items() if checkpoint.shapes[name] != shape]
+    if wrong:
+        raise CheckpointError(
+            f"The {part} of {checkpoint.path.name} has other sizes than its configuration says (the first: "
+            f"{wrong[0].removeprefix(prefix)}); put the model's own .yaml beside it."
+        )
+
+
+def load_weights(module: torch.nn.Module, checkpoint: Checkpoint, prefix: str, part: str, dtype: torch.dtype) -> None:
     """Give a module built on the meta device its weights, cast to ``dtype``.
 
     Normalisation layers stay in float32 in any case: they are small, and their kernels want it.
 
     Raises:
-        CheckpointError: a tensor is missing or has another size.
+        CheckpointError: a tensor is missing, has another size or holds numbers that are not finite.
     """
-    expected = module.state_dict()
-    missing = [name for name in expected if name not in tensors]
-    if missing:
-        raise CheckpointError(
-            f"{checkpoint.path.name} lacks {len(missing)} tensors of the {part} (the first: {missing[0]}); "
-            "download it again or use another checkpoint."
-        )
-    wrong = [name for name, value in expected.items() if tensors[name].shape != value.shape]
-    if wrong:
-        raise CheckpointError(
-            f"The {part} of {checkpoint.path.name} has other sizes than its configuration says (the first: "
-            f"{wrong[0]}); put the model's own .yaml beside it."
-        )
+    require_tensors(module, checkpoint, prefix, part)
+    tensors = checkpoint.tensors(prefix)
     norms = {
-        f"{name}."
-        for name, child in module.named_modules()
-        if isinstance(child, (torch.nn.GroupNorm, torch.nn.LayerNorm))
+        name for name, child in module.named_modules() if isinstance(child, (torch.nn.GroupNorm, torch.nn.LayerNorm))
     }
     cast = {
-        name: tensors[name].to(torch.float32 if name[: name.rfind(".") + 1] in norms else dtype) for name in expected
+        name: tensors[name].to(torch.float32 if name.rpartition(".")[0] in norms else dtype)
+        for name in module.state_dict()
     }
     broken = [name for name, value in cast.items() if not bool(value.isfinite().all())]
     if broken:

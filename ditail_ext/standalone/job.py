@@ -79,6 +79,8 @@ def run(job: Job, compute: Compute) -> Result:
     region = _region(job, original.size, size)
     target = Model(open_checkpoint(job.target), compute)
     source = target if job.source is None else Model(open_checkpoint(job.source), compute)
+    for model in (target, source):
+        model.check()
     panels: list[tuple[str, Image.Image]] = []
     if job.loaded_trajectory is None:
         trajectory = _invert(job, source, to_tensor(picture))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,10 @@ from ..core import Condition, Level, NoiseSchedule, Prediction, PredictNoise, ld
 from ..core.conditioning import map_tensors
 from ..errors import CheckpointError, DitailError
 from .architecture import AutoencoderKL, build_unet, build_vae
-from .checkpoint import UNET, VAE, Checkpoint, load_weights
-from .text import TextEncoder
+from .checkpoint import TEXT, UNET, VAE, Checkpoint, load_weights, require_tensors
+from .text import TextEncoder, build_text_model
+
+Network = TypeVar("Network", bound=nn.Module)
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -62,21 +64,28 @@ class Model:
         """The level that DDIM takes a clean latent for: that of timestep 0, as the authors do."""
         return self.schedule.at_timestep(0)
 
+    def check(self) -> None:
+        """See by the file's header whether all networks can be built and filled, without loading them.
+
+        Raises:
+            CheckpointError: a part is incomplete, of other sizes, or has a configuration that builds nothing.
+        """
+        require_tensors(self._built(build_unet), self.checkpoint, UNET, "UNet")
+        require_tensors(self._built(build_vae), self.checkpoint, VAE, "VAE")
+        require_tensors(build_text_model(self.checkpoint), self.checkpoint, TEXT, "text encoder")
+
     @cached_property
     def unet(self) -> nn.Module:
         """The UNet on the device."""
-        with torch.device("meta"):
-            unet = _built(build_unet, self.checkpoint)
-        load_weights(unet, self.checkpoint.tensors(UNET), self.checkpoint, "UNet", self._compute.dtype)
+        unet = self._built(build_unet)
+        load_weights(unet, self.checkpoint, UNET, "UNet", self._compute.dtype)
         return unet.to(self._compute.device)
 
     @cached_property
     def _vae(self) -> AutoencoderKL:
-        with torch.device("meta"):
-            vae = _built(build_vae, self.checkpoint)
-        load_weights(vae, self.checkpoint.tensors(VAE), self.checkpoint, "VAE", torch.float32)
-        vae.to(self._compute.device)
-        return vae
+        vae = self._built(build_vae)
+        load_weights(vae, self.checkpoint, VAE, "VAE", torch.float32)
+        return vae.to(self._compute.device)
 
     @cached_property
     def _text(self) -> TextEncoder:
@@ -116,11 +125,11 @@ class Model:
         if self._compute.device.type == "cuda":
             torch.cuda.empty_cache()
 
-
-def _built(build: Any, checkpoint: Checkpoint) -> Any:
-    """A network from a configuration that somebody wrote by hand."""
-    try:
-        return build(checkpoint.config)
-    except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
-        beside = checkpoint.path.with_suffix(".yaml").name
-        raise CheckpointError(f"{beside} describes no network that can be built ({error}); mend it.") from error
+    def _built(self, build: Callable[[Mapping[str, Any]], Network]) -> Network:
+        """A network on the meta device, from a configuration that somebody wrote by hand."""
+        try:
+            with torch.device("meta"):
+                return build(self.checkpoint.config)
+        except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
+            beside = self.checkpoint.path.with_suffix(".yaml").name
+            raise CheckpointError(f"{beside} describes no network that can be built ({error}); mend it.") from error

@@ -18,7 +18,7 @@ from .checkpoint import TEXT, Checkpoint, load_weights
 MAX_TOKENS = 75
 """Of a prompt, between CLIP's begin and end marks."""
 
-_SD1_TEXT = {
+SD1_TEXT_CONFIG = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
@@ -39,7 +39,9 @@ class TextEncoder:
         """
         self._tokenizer = clip_tokenizer()
         self._device = device
-        self._model = _load_model(checkpoint).to(device)
+        model = build_text_model(checkpoint)
+        load_weights(model, checkpoint, TEXT, "text encoder", torch.float32)
+        self._model = model.to(device)
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:
@@ -58,11 +60,16 @@ class TextEncoder:
         return self._model(input_ids=torch.tensor([padded], device=self._device)).last_hidden_state
 
 
-def _load_model(checkpoint: Checkpoint) -> CLIPTextModel:
+def build_text_model(checkpoint: Checkpoint) -> CLIPTextModel:
+    """The text model on the meta device, by its ``config.json`` or by SD1.5's sizes.
+
+    Raises:
+        CheckpointError: the ``config.json`` cannot be read.
+    """
     folder = checkpoint.text_folder
     try:
         known = folder is not None and (folder / "config.json").is_file()
-        config = CLIPTextConfig.from_pretrained(folder) if known else CLIPTextConfig(**_SD1_TEXT)
+        config = CLIPTextConfig.from_pretrained(folder) if known else CLIPTextConfig(**SD1_TEXT_CONFIG)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"The text encoder's configuration in {folder} cannot be read; mend it.") from error
     with torch.device("meta"):
@@ -70,11 +77,6 @@ def _load_model(checkpoint: Checkpoint) -> CLIPTextModel:
     # The stored position ids are whole numbers that careless merging has rounded in many files: never read.
     positions = torch.arange(config.max_position_embeddings).expand(1, -1)
     model.text_model.embeddings.register_buffer("position_ids", positions, persistent=False)
-    tensors = {
-        name if name.startswith("text_model.") else f"text_model.{name}": tensor
-        for name, tensor in checkpoint.tensors(TEXT).items()
-    }
-    load_weights(model, tensors, checkpoint, "text encoder", torch.float32)
     return model.eval().requires_grad_(False)
 
 

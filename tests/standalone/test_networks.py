@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
+from safetensors.torch import load_file, save_file
 
 from ditail_ext.core import Level, Prediction
+from ditail_ext.errors import CheckpointError
+from ditail_ext.settings import Settings
 from ditail_ext.standalone.architecture import SD1_CONFIG, build_unet, build_vae
 from ditail_ext.standalone.checkpoint import open_checkpoint
+from ditail_ext.standalone.job import Job, run
 from ditail_ext.standalone.model import Compute, Model
+from ditail_ext.standalone.parameters import Sampling
 from ditail_ext.standalone.small import TEXT_FOLDER, small_config, write_small_checkpoint, write_text_folder
 from ditail_ext.standalone.text import clip_tokenizer
 
@@ -58,8 +65,8 @@ def test_the_picture_is_encoded_without_chance_and_scaled(checkpoints: Path, tar
     first, second = target.encode_picture(picture), target.encode_picture(picture)
     assert torch.equal(first, second)
     assert first.shape == (1, 4, 8, 8)
-    config = {**target.checkpoint.config, "scale_factor": 0.5}
-    scaled = Model(type(target.checkpoint)(target.checkpoint.path, config, ""), CPU)
+    halved = replace(target.checkpoint, config={**target.checkpoint.config, "scale_factor": 0.5})
+    scaled = Model(halved, CPU)
     torch.testing.assert_close(scaled.encode_picture(picture), 0.5 * first)
     torch.testing.assert_close(scaled.decode_picture(0.5 * first), target.decode_picture(first))
 
@@ -109,3 +116,32 @@ def test_release_frees_and_the_next_use_loads_again(target: Model) -> None:
     assert "unet" not in target.__dict__
     assert target.unet is not before
     assert torch.equal(target.encode_picture(picture), encoded)
+
+
+def test_text_encoders_under_their_early_names_load(checkpoints: Path, tmp_path: Path, target: Model) -> None:
+    tensors = load_file(checkpoints / "target.safetensors")
+    early = {name.replace("transformer.text_model.", "transformer."): value for name, value in tensors.items()}
+    assert early.keys() != tensors.keys()
+    save_file(early, tmp_path / "early.safetensors")
+    yaml = (checkpoints / "target.yaml").read_text("utf-8").replace(TEXT_FOLDER, str(checkpoints / TEXT_FOLDER))
+    (tmp_path / "early.yaml").write_text(yaml, "utf-8")
+    model = Model(open_checkpoint(tmp_path / "early.safetensors"), CPU)
+    assert torch.equal(model.encode_prompt("a red circle"), target.encode_prompt("a red circle"))
+
+
+def test_a_broken_target_is_found_before_the_inversion(
+    checkpoints: Path, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_reached(*_: object, **__: object) -> None:
+        raise AssertionError("the inversion began")
+
+    monkeypatch.setattr("ditail_ext.standalone.job.invert", not_reached)
+    tensors = load_file(checkpoints / "target.safetensors")
+    del tensors["first_stage_model.decoder.conv_out.bias"]
+    save_file(tensors, tmp_path / "broken.safetensors")
+    (tmp_path / "broken.yaml").write_text((checkpoints / "target.yaml").read_text("utf-8"), "utf-8")
+    shutil.copytree(checkpoints / TEXT_FOLDER, tmp_path / TEXT_FOLDER)
+    source, target = checkpoints / "source.safetensors", tmp_path / "broken.safetensors"
+    job = Job(picture, target, source, Sampling("", "", 4, 7.5), Settings())
+    with pytest.raises(CheckpointError, match="lacks 1 tensors of the VAE"):
+        run(job, CPU)

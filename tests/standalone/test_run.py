@@ -138,7 +138,7 @@ def test_interrupt_leaves_no_file(arguments: list[str], tmp_path: Path) -> None:
     assert process.stderr is not None
     seen = ""
     deadline = time.monotonic() + 120
-    while "Inverting" not in seen and time.monotonic() < deadline:
+    while "/900" not in seen and time.monotonic() < deadline:
         seen += process.stderr.read(1)
     process.send_signal(signal.SIGINT)
     seen += process.communicate(timeout=60)[1]

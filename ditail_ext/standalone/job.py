@@ -87,7 +87,7 @@ def run(job: Job, compute: Compute) -> Result:
         if job.with_sheet:
             panels = [("source", picture), ("reconstruction", _reconstruct(job, source, trajectory))]
     else:
-        trajectory = _load_trajectory(job, target, size)
+        trajectory = _load_trajectory(job, target, size).to(compute.device)
     if source is not target:
         source.release()
     latents = _sample(job, target, trajectory, region, injected=True)

@@ -1,0 +1,133 @@
+"""The fences of the house: who may import whom, and what nobody does."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ditail_ext"
+HOST = {"modules", "modules_forge", "gradio", "backend", "ldm_patched"}
+"""Top-level names of the WebUI and what only it brings."""
+
+
+def python_files(*folders: Path) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def imports(tree: ast.AST, package: str = "") -> set[str]:
+    """Full names of all modules imported anywhere in a tree, ``package`` being the importing module's own."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            parent = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {parent} if node.module else {f"{parent}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and node.args and called(node) in ("import_module", "__import__"):
+            name = node.args[0]
+            found.add(str(name.value) if isinstance(name, ast.Constant) else "?")
+    return found
+
+
+def called(node: ast.Call) -> str:
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
+def imports_of(path: Path) -> set[str]:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return imports(parse(path), ".".join(parts[:-1]))
+
+
+def top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import torch.nn as nn", {"torch.nn"}),
+        ("def f():\n    from modules import shared", {"modules"}),
+        ("import importlib\nimportlib.import_module('modules.shared')", {"importlib", "modules.shared"}),
+        ("__import__('gradio')", {"gradio"}),
+        ("import_module(name)", {"?"}),
+        ("from ..errors import X", {"ditail_ext.errors"}),
+        ("from .. import settings", {"ditail_ext.settings"}),
+        ("from .bank import X", {"ditail_ext.core.bank"}),
+        ("if TYPE_CHECKING:\n    import gradio", {"gradio"}),
+    ],
+)
+def test_the_walk_sees_every_way_to_import(source, found):
+    assert imports(ast.parse(source), "ditail_ext.core") == found
+
+
+@pytest.mark.parametrize("path", python_files(PACKAGE / "core"), ids=lambda path: path.stem)
+def test_core_is_torch_only(path):
+    for name in imports_of(path):
+        own = name.startswith("ditail_ext.core") or name == "ditail_ext.errors"
+        assert own or top(name) in {"torch", "safetensors"} | sys.stdlib_module_names, name
+
+
+def test_settings_and_errors_import_nobody():
+    assert {name for name in imports_of(PACKAGE / "errors.py") if top(name) not in sys.stdlib_module_names} == set()
+    others = {name for name in imports_of(PACKAGE / "settings.py") if top(name) not in sys.stdlib_module_names}
+    assert others == {"ditail_ext.errors"}
+
+
+def test_only_webui_and_scripts_know_the_host():
+    everywhere = [*python_files(PACKAGE, ROOT / "bench", ROOT / "demo"), *ROOT.glob("*.py")]
+    knowing = [path for path in everywhere if {top(name) for name in imports_of(path)} & HOST]
+    outside = [path for path in knowing if not path.is_relative_to(PACKAGE / "webui")]
+    assert not outside
+
+
+def test_nobody_imports_what_lies_above():
+    """scripts -> webui -> core and standalone -> core."""
+    above = {"core": ("webui", "standalone"), "standalone": ("webui",), "webui": ("standalone",)}
+    for folder, forbidden in above.items():
+        for path in python_files(PACKAGE / folder):
+            names = imports_of(path)
+            assert not [n for n in names if n.startswith(tuple(f"ditail_ext.{f}" for f in forbidden))], path
+
+
+def test_no_import_is_hidden_behind_a_variable():
+    hidden = [path for path in python_files(PACKAGE, ROOT / "scripts") if "?" in imports_of(path)]
+    assert not hidden
+
+
+def test_the_package_itself_loads_neither_torch_nor_a_host():
+    code = "import sys, ditail_ext; print(ditail_ext.__version__); print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    version, *loaded = done.stdout.splitlines()
+    assert version.count(".") == 2
+    assert "ditail_ext" in loaded
+    assert not {top(name) for name in loaded} & ({"torch", "numpy", "PIL", "safetensors", "ldm"} | HOST)
+
+
+def test_settings_load_without_torch():
+    code = "import sys, ditail_ext.settings; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_nothing_prints():
+    for path in python_files(PACKAGE, ROOT / "scripts"):
+        names = [called(node) for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
+        assert not {"print", "pprint"} & set(names), path
+
+
+def test_no_room_is_called_utils():
+    vague = {"utils", "util", "helpers", "helper", "misc", "common"}
+    everything = [*PACKAGE.rglob("*"), *(ROOT / "scripts").rglob("*"), *(ROOT / "bench").rglob("*")]
+    assert not [path for path in everything if path.stem in vague]
+
+
+def test_scripts_holds_one_file_at_most():
+    """The WebUI runs every file in there as a script."""
+    assert len(python_files(ROOT / "scripts")) <= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..errors import InjectionError
@@ -29,34 +28,39 @@ class FeatureBank:
         """Keep a copy of a site's output: some attention kernels scale theirs in place afterwards."""
         self._values[name] = output.detach().clone()
 
-    def for_rows(self, name: str, output: Tensor, sources: Tensor | None) -> Tensor:
-        """What shall stand in the place of ``output``, one row for each of its rows.
+    def recorded(self, name: str) -> Tensor:
+        """A site's recording, one row a source picture.
+
+        Raises:
+            InjectionError: there is none.
+        """
+        if name not in self._values:
+            raise InjectionError(f"Nothing was recorded for {name}; record a source pass before replaying it.")
+        return self._values[name]
+
+    def for_rows(self, name: str, shape: tuple[int, ...], sources: Tensor | None) -> Tensor:
+        """A site's recording for rows of a shape, in the recorded precision; do not write into it.
 
         Args:
             name: the site's name.
-            output: what the site computed for the rows being generated, (rows, ...).
+            shape: what the site computes for the rows being generated, (rows, ...).
             sources: for each row the index of its source picture, (rows,); ``None`` when there is one source
                 for all, however many rows the host's call happens to have.
-
-        Returns:
-            A tensor of ``output``'s shape, dtype and device, sharing no memory with the bank.
 
         Raises:
             InjectionError: nothing was recorded for the site, or it does not fit the rows.
         """
-        recorded = self._values.get(name)
-        if recorded is None:
-            raise InjectionError(f"Nothing was recorded for {name}; record a source pass before replaying it.")
-        if recorded.shape[1:] != output.shape[1:]:
+        recorded = self.recorded(name)
+        if tuple(recorded.shape[1:]) != shape[1:]:
             raise InjectionError(
-                f"{name} recorded values of shape {tuple(recorded.shape[1:])} but now computes "
-                f"{tuple(output.shape[1:])}; switch off whatever changes the number of tokens (token merging, "
-                "Hypertile) or use a source of the picture's size."
+                f"{name} recorded values of shape {tuple(recorded.shape[1:])} but now computes {shape[1:]}; switch "
+                "off whatever changes the number of tokens (token merging, Hypertile) or use a source of the "
+                "picture's size."
             )
         if sources is not None:
-            if len(sources) != output.shape[0] or int(sources.max()) >= recorded.shape[0]:
+            if len(sources) != shape[0] or int(sources.max()) >= recorded.shape[0]:
                 raise InjectionError(
-                    f"The UNet was called with {output.shape[0]} rows, but sources were named for {len(sources)} "
+                    f"The UNet was called with {shape[0]} rows, but sources were named for {len(sources)} "
                     f"of {recorded.shape[0]} recorded pictures."
                 )
             recorded = recorded.index_select(0, sources.to(recorded.device))
@@ -64,4 +68,4 @@ class FeatureBank:
             raise InjectionError(
                 f"{recorded.shape[0]} source pictures were recorded, so each row must name the one it belongs to."
             )
-        return torch.empty_like(output).copy_(recorded.expand_as(output))
+        return recorded.expand(shape)

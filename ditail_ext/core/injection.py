@@ -5,7 +5,8 @@ host's own UNet calls in *replay*. The two meet only in the bank, so replay does
 its rows out: conditional and unconditional together or apart, one picture or several.
 
 Nothing is rewritten: forward hooks on projections and on a convolution read and replace outputs. They survive
-every attention backend and LoRA, and are gone when the context ends, however it ends.
+every attention backend and LoRA, and are gone when the context ends, however it ends. ``shortcuts`` leaves out the
+work whose result would be replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from torch import Tensor, nn
 from ..errors import InjectionError
 from .bank import FeatureBank
 from .region import Region
+from .replay import Replay
 from .schedule import Window
+from .shortcuts import Shortcut, stand_ins
 from .sites import DEFAULT_PROFILE, LayerProfile, Site, SiteKind, find_sites
 
 
@@ -51,24 +54,6 @@ class _Recording:
                 raise _RecordingComplete
 
 
-@dataclass
-class _Replaying:
-    bank: FeatureBank
-    active: frozenset[str]
-    sources: Tensor | None
-    region: Region | None
-    unused: set[str]
-
-    def handle(self, site: Site, output: Tensor) -> Tensor | None:
-        if site.name not in self.active:
-            return None
-        self.unused.discard(site.name)
-        source = self.bank.for_rows(site.name, output, self.sources)
-        if self.region is None:
-            return source
-        return self.region.blend(output, source, self.sources)
-
-
 class Injection:
     """A context in which a UNet records source passes and replays them.
 
@@ -91,6 +76,7 @@ class Injection:
         attention_window: Window,
         profile: str | LayerProfile = DEFAULT_PROFILE,
         region: Region | None = None,
+        shortcut: Shortcut = Shortcut.REFERENCE,
     ) -> None:
         """Find the sites; nothing is touched before the context is entered.
 
@@ -100,11 +86,14 @@ class Injection:
             attention_window: the steps in which self-attention queries and keys are.
             profile: a layer profile of the UNet's family by name, or a custom one.
             region: injects only there; everywhere if ``None``.
+            shortcut: how much of the replaced work is left out.
 
         Raises:
             UnsupportedModelError: the UNet has no such sites.
         """
         self._sites = find_sites(unet, profile)
+        self._unet = unet
+        self._shortcut = Shortcut(shortcut)
         self._windows = {
             SiteKind.FEATURE: feature_window,
             SiteKind.QUERY: attention_window,
@@ -188,20 +177,16 @@ class Injection:
             InjectionError: this step was not recorded, or a call left out some of the sites.
         """
         self._require_entered()
-        active = frozenset(site.name for site in self.active_sites(step))
+        active = {site.name: site for site in self.active_sites(step)}
         if bank is None:
             if active and self._recorded_step != step:
                 raise InjectionError(f"Step {step} was not recorded; record it before replaying it.")
             bank = self._bank
         rows = None if sources is None else torch.as_tensor(sources, dtype=torch.long)
-        replaying = _Replaying(bank, active, rows, self._region, set(active))
-        with self._in_phase(replaying):
+        replay = Replay(bank, active, rows, self._region)
+        with self._in_phase(replay), stand_ins(self._unet, replay, self._shortcut):
             yield
-        if replaying.unused:
-            raise InjectionError(
-                f"{len(replaying.unused)} of {len(active)} layers were not called while sampling (the first: "
-                f"{min(replaying.unused)}); another extension or option replaces the UNet: switch it off."
-            )
+        replay.require_used()
 
     def _hook_for(self, site: Site) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:

@@ -123,6 +123,11 @@ LAYOUTS: dict[str, dict[str, Any]] = {
         "transformer_depth": 2,
         "context_dim": [16, 16],
     },
+    "sd1 scale-shift": {
+        "attention_resolutions": [4, 2, 1],
+        "channel_mult": [1, 1, 1, 1],
+        "use_scale_shift_norm": True,
+    },
     "refiner": {"attention_resolutions": [4, 2], "channel_mult": [1, 1, 1, 1]},
 }
 

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
-from ditail_ext.core import FeatureBank, Injection, LayerProfile, SiteKind, Window, find_sites, sample
+from ditail_ext.core import FeatureBank, Injection, LayerProfile, Site, SiteKind, Window, find_sites, sample
+from ditail_ext.core.replay import Replay
 from ditail_ext.errors import InjectionError
 
 OPEN, SHUT = Window(0, 3), Window(0, 0)
@@ -35,7 +37,7 @@ def test_recorded_is_what_the_layers_compute(scene, source_pass):
         assert len(bank) == len(seen) == len(injection.sites) == 17
         for site in injection.sites:
             assert site.name in bank
-            assert torch.equal(bank.for_rows(site.name, seen[site.name], None), seen[site.name])
+            assert torch.equal(bank.for_rows(site.name, tuple(seen[site.name].shape), None), seen[site.name])
         assert bank.nbytes == sum(output.numel() * 4 for output in seen.values())
 
 
@@ -51,7 +53,7 @@ def test_recorded_survives_kernels_that_work_in_place(scene, source_pass):
             bank = injection.record(0, source_pass)
         finally:
             handle.remove()
-        assert torch.equal(bank.for_rows(site.name, seen[site.name], None), seen[site.name])
+        assert torch.equal(bank.for_rows(site.name, tuple(seen[site.name].shape), None), seen[site.name])
 
 
 def test_what_is_replayed_shares_no_memory_with_the_bank():
@@ -59,10 +61,13 @@ def test_what_is_replayed_shares_no_memory_with_the_bank():
     output = torch.ones(1, 4, 3)
     bank.store("q", output)
     output.zero_()
-    bank.for_rows("q", torch.zeros(2, 4, 3), None).mul_(5.0)
-    assert torch.equal(bank.for_rows("q", torch.zeros(2, 4, 3), None), torch.ones(2, 4, 3))
-    half = bank.for_rows("q", torch.zeros(2, 4, 3, dtype=torch.float16), None)
-    assert half.dtype == torch.float16
+    site = Site("q", SiteKind.QUERY, nn.Identity())
+    replay = Replay(bank, {"q": site}, None, None)
+    for rows in (1, 2):
+        replay.handle(site, torch.zeros(rows, 4, 3)).mul_(5.0)
+        replay.stand_in(site, (rows, 4, 3), torch.device("cpu")).mul_(5.0)
+        assert torch.equal(replay.handle(site, torch.zeros(rows, 4, 3)), torch.ones(rows, 4, 3))
+    assert replay.handle(site, torch.zeros(2, 4, 3, dtype=torch.float16)).dtype == torch.float16
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""The shortcuts leave work out and nothing else: every one equals the reference, on every layout."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ditail_ext.core import (
+    Injection,
+    NoiseSchedule,
+    Prompts,
+    Region,
+    Shortcut,
+    Window,
+    invert,
+    ldm_noise_predictor,
+    sample,
+)
+from ditail_ext.core.shortcuts import shared_map_attention
+from ditail_ext.errors import InjectionError
+
+FAST = [Shortcut.PROJECTIONS, Shortcut.SHARED_MAP]
+LEVELS = NoiseSchedule.stable_diffusion().ddim_levels(3)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def run(unet, shortcut, *, pictures=1, images=1, region=None, split=False, dtype=torch.float32):
+    def predict(latent, level, cond):
+        timesteps = torch.full((len(latent),), level.timestep)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            return unet(latent, timesteps=timesteps, context=[cond, cond]).float()  # ldm: one a transformer block
+
+    trajectory = invert(predict, noise(pictures, 4, 16, 24), LEVELS[::-1], noise(1, 7, 16, seed=1))
+    prompts = Prompts(noise(images, 7, 16, seed=2), noise(1, 7, 16, seed=3), noise(1, 7, 16, seed=4))
+    windows = {"feature_window": Window(0, 3), "attention_window": Window(0, 2)}
+    start = noise(images, 4, 16, 24, seed=5)
+    with Injection(unet, region=region, shortcut=shortcut, **windows) as injection:
+        options = {"cfg_scale": 3.0, "trajectory": trajectory, "injection": injection, "split_calls": split}
+        return sample(predict, start, LEVELS, prompts, **options)
+
+
+def distance(one, other):
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("layout", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize(("pictures", "images"), [(1, 1), (1, 3), (3, 3)])
+@pytest.mark.parametrize("shortcut", FAST)
+def test_equals_the_reference(make_unet, layout, pictures, images, shortcut):
+    unet = make_unet(layout)
+    reference = run(unet, Shortcut.REFERENCE, pictures=pictures, images=images)
+    assert distance(run(unet, shortcut, pictures=pictures, images=images), reference) < 1e-5
+    assert distance(run(unet, shortcut, pictures=pictures, images=images, split=True), reference) < 1e-5
+
+
+@pytest.mark.parametrize("layout", ["sd1", "sdxl"])
+@pytest.mark.parametrize("shortcut", FAST)
+def test_equals_the_reference_in_half_precision(make_unet, layout, shortcut):
+    unet = make_unet(layout)
+    reference = run(unet, Shortcut.REFERENCE, images=3, dtype=torch.bfloat16)
+    assert distance(run(unet, shortcut, images=3, dtype=torch.bfloat16), reference) < 1e-2
+
+
+@pytest.mark.parametrize("shortcut", FAST)
+def test_a_region_takes_the_reference(make_unet, shortcut):
+    mask = torch.zeros(1, 1, 16, 24)
+    mask[..., :9] = 1
+    reference = run(make_unet("sd1"), Shortcut.REFERENCE, region=Region(mask))
+    assert torch.equal(run(make_unet("sd1"), shortcut, region=Region(mask)), reference)
+
+
+@pytest.mark.parametrize(("layout", "blocks"), [("sd1", range(4, 12)), ("sdxl", range(3))])
+def test_what_would_be_replaced_is_not_computed(make_unet, trace, layout, blocks):
+    unet = make_unet(layout)
+    prefixes = tuple(f"output_blocks.{index}." for index in blocks)
+    computed = {}
+    for shortcut in Shortcut:
+        with trace(unet) as names:
+            run(unet, shortcut)
+        decoder = [name for name in names if name.startswith(prefixes)]
+        computed[shortcut] = sum(name.endswith(("attn1.to_q", "attn1.to_k")) for name in decoder)
+    layers = sum(name.endswith(("attn1.to_q", "attn1.to_k")) for name in set(decoder))
+    # 3 inversion steps, 2 record passes and 3 sampling steps, 2 of which are injected
+    assert computed[Shortcut.REFERENCE] == 8 * layers
+    assert computed[Shortcut.PROJECTIONS] == computed[Shortcut.SHARED_MAP] == 6 * layers
+
+
+def test_the_shared_map_costs_least(make_unet):
+    flops = {}
+    for shortcut in Shortcut:
+        with FlopCounterMode(display=False) as counter:
+            run(make_unet("sd1"), shortcut, images=3)
+        flops[shortcut] = counter.get_total_flops()
+    assert flops[Shortcut.SHARED_MAP] < flops[Shortcut.PROJECTIONS] < flops[Shortcut.REFERENCE]
+
+
+@pytest.mark.parametrize("shortcut", FAST)
+@pytest.mark.parametrize("block", [5, 11])
+def test_the_unet_is_put_back_whatever_happens(make_unet, fingerprint, shortcut, block):
+    unet = make_unet("sd1")
+    before = fingerprint(unet)
+    run(unet, shortcut)
+    assert fingerprint(unet) == before
+
+    def fail(*_):
+        if any(type(module).__module__.endswith("shortcuts") for module in unet.modules()):
+            raise KeyboardInterrupt
+
+    handle = unet.output_blocks[block].register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(unet, shortcut)
+    finally:
+        handle.remove()
+    assert fingerprint(unet) == before
+
+
+@pytest.mark.parametrize("shortcut", FAST)
+def test_tokens_that_do_not_fit_are_refused(make_unet, shortcut):
+    unet = make_unet("sd1")
+    predict = ldm_noise_predictor(unet)
+    cond = noise(1, 7, 16)
+    windows = {"feature_window": Window(0, 0), "attention_window": Window(0, 1)}
+    with Injection(unet, shortcut=shortcut, **windows) as injection:
+        injection.record(0, lambda: predict(noise(1, 4, 16, 16), LEVELS[0], cond))
+        with pytest.raises(InjectionError, match="token merging"), injection.replay(0):
+            predict(noise(1, 4, 16, 24), LEVELS[0], cond)
+
+
+def test_a_scaled_residual_block_keeps_the_reference(make_unet):
+    """A block that scales and shifts its norm has no place for the feature's stand-in; hooks serve it."""
+    unet = make_unet("sd1 scale-shift")
+    reference = run(unet, Shortcut.REFERENCE)
+    assert distance(run(unet, Shortcut.SHARED_MAP), reference) < 1e-5
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 300])
+def test_shared_map_attention_is_attention(monkeypatch, tokens):
+    monkeypatch.setattr("ditail_ext.core.shortcuts._MAP_CHUNK_BYTES", 4096)  # several chunks
+    query, key, value = noise(tokens, 24), noise(tokens, 24, seed=1), noise(5, tokens, 24, seed=2)
+    heads = [part.unflatten(-1, (3, 8)).transpose(-3, -2) for part in (query, key, value)]
+    expected = torch.nn.functional.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+    torch.testing.assert_close(shared_map_attention(query, key, value, 3), expected.transpose(1, 2).flatten(2))

@@ -48,13 +48,19 @@ class Region:
             sources: for each row the index of its source picture, or ``None`` for one source.
 
         Raises:
-            InjectionError: the layer's size does not come from the latents' size by halving.
+            InjectionError: the layer's size does not come from the latents' size by halving, or there are several
+                masks and it is not known which row takes which.
         """
         if own.ndim == 4:
             mask = self._plane((own.shape[-2], own.shape[-1]))
         else:
             mask = self._plane(self._grid(own.shape[1])).flatten(1).unsqueeze(-1)
-        if mask.shape[0] > 1 and sources is not None:
+        if mask.shape[0] > 1:
+            if sources is None or int(sources.max()) >= mask.shape[0]:
+                raise InjectionError(
+                    f"There are {mask.shape[0]} region masks, which is not the number of source pictures; give one "
+                    "mask, or one for each source picture."
+                )
             mask = mask.index_select(0, sources.to(mask.device))
         mask = mask.to(own)
         return mask * source + (1.0 - mask) * own

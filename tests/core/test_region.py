@@ -85,6 +85,14 @@ def test_each_source_picture_has_its_own_mask():
     assert torch.allclose(out[2], 0.25 * source[2] + 0.75 * own[2])
 
 
+@pytest.mark.parametrize("sources", [None, torch.tensor([0, 3]), torch.tensor([2, 3])])
+def test_several_masks_are_never_guessed_at(sources):
+    """With masks by picture, two rows of one picture must not take two masks."""
+    region = Region(torch.rand(2, 1, 4, 4))
+    with pytest.raises(InjectionError, match="2 region masks"):
+        region.blend(values(2, 16, 3), values(2, 16, 3, seed=1), sources)
+
+
 def test_one_mask_serves_several_sources():
     region = Region(torch.ones(1, 1, 4, 4))
     own, source = values(4, 16, 3), values(4, 16, 3, seed=1)

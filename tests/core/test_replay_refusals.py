@@ -65,7 +65,7 @@ def test_another_picture_size(scene, injection, size):
     assert_refused(caught)
 
 
-@pytest.mark.parametrize("sources", [None, [0], [0, 1, 2], [0, 3]])
+@pytest.mark.parametrize("sources", [None, [0], [0, 1, 2], [0, 3], [-1, 0]])
 def test_sources_that_do_not_fit_the_rows(scene, injection, sources):
     record(scene, injection, scene.three)
     with pytest.raises(InjectionError) as caught, injection.replay(0, sources):

@@ -118,6 +118,8 @@ def test_other_layouts_are_refused(make_unet):
     for name, unet in refused.items():
         message = assert_refused(unet)
         assert "SD1.x, SD2.x and SDXL base" in message, name
+        with pytest.raises(UnsupportedModelError):
+            pytest.fail(f"{name} was taken for {detect_family(unet)}")
 
 
 def test_a_refused_unet_is_refused_before_anything_is_touched(make_unet, fingerprint):

@@ -58,7 +58,7 @@ class FeatureBank:
                 "picture's size."
             )
         if sources is not None:
-            if len(sources) != shape[0] or int(sources.max()) >= recorded.shape[0]:
+            if len(sources) != shape[0] or int(sources.min()) < 0 or int(sources.max()) >= recorded.shape[0]:
                 raise InjectionError(
                     f"The UNet was called with {shape[0]} rows, but sources were named for {len(sources)} "
                     f"of {recorded.shape[0]} recorded pictures."

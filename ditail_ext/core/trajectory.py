@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -145,12 +146,16 @@ class SourceTrajectory:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    """Write through a temporary neighbour, so that no reader ever finds half a file."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Write through a temporary neighbour, so that no reader ever finds half a file.
+
+    Opened like any other file, so that it gets the permissions of one (``tempfile`` makes files private).
+    """
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise

@@ -1,6 +1,7 @@
 """A trajectory's file comes back bit for bit, or says in a sentence why it does not."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,12 @@ def test_round_trip(kept, path):
 def test_save_replaces_an_older_file_and_takes_text_paths(kept, path):
     SourceTrajectory(kept.levels, kept.latents * 2).save(str(path))
     assert torch.equal(SourceTrajectory.load(str(path)).latents, kept.latents * 2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_the_file_has_an_ordinary_file_s_permissions(path):
+    (path.parent / "ordinary").touch()
+    assert path.stat().st_mode == (path.parent / "ordinary").stat().st_mode
 
 
 def test_a_view_is_saved_whole(kept, tmp_path):
@@ -174,8 +181,8 @@ def test_an_interrupted_save_leaves_the_older_file_and_nothing_else(kept, path, 
         raise error
 
     if when == "write":
-        fdopen = trajectory.os.fdopen
-        monkeypatch.setattr(trajectory.os, "fdopen", lambda *a: HalfFile(fdopen(*a)))
+        whole = Path.open
+        monkeypatch.setattr(trajectory.Path, "open", lambda *a: HalfFile(whole(*a)))
     else:
         monkeypatch.setattr(trajectory.Path, "replace", broken)
     with pytest.raises(TrajectoryError if isinstance(error, OSError) else KeyboardInterrupt):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ditail_ext.core import (
-    FeatureBank,
+    BankShelf,
     Injection,
     Level,
     NoiseSchedule,
@@ -67,14 +67,10 @@ class Run:
         """Img2img with all steps."""
         sample(self.predict, self._start(), LEVELS, self.prompts, cfg_scale=7.5)
 
-    def ditail(self, shortcut: Shortcut, banks: dict[int, FeatureBank] | None = None) -> None:
-        """Sampling with injection; with ``banks``, the features of a run before."""
+    def ditail(self, shortcut: Shortcut, shelf: BankShelf | None = None) -> None:
+        """Sampling with injection; ``shelf`` keeps the features, and brings those of a run before."""
         trajectory = SourceTrajectory([Level.clean(), *LEVELS[::-1]], self._latent.expand(STEPS + 1, 1, -1, -1, -1))
         with self.injection(shortcut) as injection:
-            if banks is not None:
-                injection.record = lambda step, run: None  # type: ignore[method-assign]
-                replay = injection.replay
-                injection.replay = lambda step, sources: replay(step, sources, banks.get(step, FeatureBank()))  # type: ignore[method-assign,assign,misc]
             sample(
                 self.predict,
                 self._start(),
@@ -83,21 +79,13 @@ class Run:
                 cfg_scale=7.5,
                 trajectory=trajectory,
                 injection=injection,
+                slots=None if shelf is None else lambda level: shelf.slot("run", level),
             )
 
     def injection(self, shortcut: Shortcut) -> Injection:
         """The default windows."""
         windows = {"feature_window": Window.from_ratio(0.8, STEPS), "attention_window": Window.from_ratio(0.5, STEPS)}
         return Injection(self.unet, shortcut=shortcut, **windows)
-
-    def recorded(self) -> dict[int, FeatureBank]:
-        """The features of a run, by step."""
-        with self.injection(Shortcut.REFERENCE) as injection:
-            banks = {
-                step: injection.record(step, lambda: self.predict(self._latent, LEVELS[0], self.prompts.empty))
-                for step in range(STEPS)
-            }
-        return {step: bank for step, bank in banks.items() if bank is not None}
 
     def _start(self) -> Tensor:
         return self._latent.expand(self.batch, -1, -1, -1)
@@ -116,13 +104,14 @@ def ratios(unet: nn.Module, size: int, batch: int) -> dict[str, float]:
     plain = count(run.plain)
     inversion = count(run.invert)
     shared = count(lambda: run.ditail(Shortcut.SHARED_MAP))
-    banks = run.recorded()
+    shelf = BankShelf(2**40)
+    run.ditail(Shortcut.SHARED_MAP, shelf)
     return {
         "reference, trajectory cached": count(lambda: run.ditail(Shortcut.REFERENCE)) / plain,
         "projections, trajectory cached": count(lambda: run.ditail(Shortcut.PROJECTIONS)) / plain,
         "trajectory cached": shared / plain,
         "first time": (shared + inversion) / plain,
-        "features cached": count(lambda: run.ditail(Shortcut.SHARED_MAP, banks)) / plain,
+        "features cached": count(lambda: run.ditail(Shortcut.SHARED_MAP, shelf)) / plain,
     }
 
 

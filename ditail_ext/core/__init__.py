@@ -11,12 +11,15 @@ from .prediction import Prediction, PredictNoise, ldm_noise_predictor, to_epsilo
 from .region import Region
 from .sampling import Prompts, sample
 from .schedule import Level, NoiseSchedule, Window, move, ve_to_vp, vp_to_ve
+from .shelf import BankShelf, BankSlot
 from .shortcuts import Shortcut
 from .sites import PROFILE_NAMES, LayerProfile, Site, SiteKind, detect_family, find_sites
 from .trajectory import SourceTrajectory
 
 __all__ = [
     "PROFILE_NAMES",
+    "BankShelf",
+    "BankSlot",
     "Condition",
     "FeatureBank",
     "Injection",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..errors import InjectionError
@@ -27,6 +28,12 @@ class FeatureBank:
     def store(self, name: str, output: Tensor) -> None:
         """Keep a copy of a site's output: some attention kernels scale theirs in place afterwards."""
         self._values[name] = output.detach().clone()
+
+    def to(self, device: torch.device | str) -> FeatureBank:
+        """The same recordings on another device."""
+        moved = FeatureBank()
+        moved._values = {name: value.to(device) for name, value in self._values.items()}
+        return moved
 
     def recorded(self, name: str) -> Tensor:
         """A site's recording, one row a source picture.

@@ -25,6 +25,7 @@ from .bank import FeatureBank
 from .region import Region
 from .replay import Replay
 from .schedule import Window
+from .shelf import BankSlot
 from .shortcuts import Shortcut, stand_ins
 from .sites import DEFAULT_PROFILE, LayerProfile, Site, SiteKind, find_sites
 
@@ -130,14 +131,16 @@ class Injection:
         """The sites whose window is open at a step (0 is the first, noisiest one)."""
         return tuple(site for site in self._sites if step in self._windows[site.kind])
 
-    def record(self, step: int, run: Callable[[], Any]) -> FeatureBank | None:
+    def record(self, step: int, run: Callable[[], Any], slot: BankSlot | None = None) -> FeatureBank | None:
         """Record what the source's pass computes at a step's active sites.
 
         Args:
             step: index of the sampler's step.
             run: passes the source latents of this step's level, one row a source picture, with the empty prompt,
                 through the target UNet. It is broken off after the last needed value; what it would have
-                returned is not used. Not called at all when no window is open.
+                returned is not used. Not called at all when no window is open, or when ``slot`` holds what it
+                would record.
+            slot: where the recording is kept between generations.
 
         Returns:
             The bank that :meth:`replay` of this step will use, or ``None`` when no window is open.
@@ -150,11 +153,17 @@ class Injection:
         self._bank, self._recorded_step = FeatureBank(), step
         if not active:
             return None
+        kept = None if slot is None else slot.get()
+        if kept is not None and all(site.name in kept for site in active):
+            self._bank = kept
+            return kept
         recording = _Recording(self._bank, {site.name for site in active})
         with self._in_phase(recording):
             try:
                 run()
             except _RecordingComplete:
+                if slot is not None:
+                    slot.put(self._bank)
                 return self._bank
         raise InjectionError(
             f"The source pass did not reach {len(recording.missing)} of {len(active)} layers "

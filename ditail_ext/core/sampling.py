@@ -6,7 +6,7 @@ host's, and the reference that the others are measured against.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from .conditioning import Condition, expand_rows, join_rows
 from .injection import Injection
 from .prediction import PredictNoise
 from .schedule import Level, move
+from .shelf import BankSlot
 from .trajectory import SourceTrajectory
 
 
@@ -52,6 +53,7 @@ def sample(
     clean: Level | None = None,
     trajectory: SourceTrajectory | None = None,
     injection: Injection | None = None,
+    slots: Callable[[Level], BankSlot] | None = None,
     split_calls: bool = False,
     on_step: OnSamplingStep | None = None,
 ) -> Tensor:
@@ -67,6 +69,7 @@ def sample(
         trajectory: the source's latents; needed with ``injection``. It holds one picture for all rows of
             ``start``, or one for each.
         injection: an entered injection into the target's UNet; without it this is plain sampling.
+        slots: where recordings of a level are kept between runs (see ``BankShelf.slot``).
         split_calls: evaluate the positive and the negative prompt in separate UNet calls (less memory).
         on_step: progress; raise from it to stop.
 
@@ -84,7 +87,7 @@ def sample(
     latent = start.to(torch.promote_types(start.dtype, torch.float32))
     for step, level in enumerate(levels):
         if injection is not None and trajectory is not None:
-            _record(predict_noise, step, level, trajectory, prompts.empty, injection, latent)
+            _record(predict_noise, step, level, trajectory, prompts.empty, injection, slots)
         parts = []
         for cond, copies in batches:
             rows = torch.cat([latent] * copies)
@@ -132,13 +135,13 @@ def _record(
     trajectory: SourceTrajectory,
     empty: Condition,
     injection: Injection,
-    like: Tensor,
+    slots: Callable[[Level], BankSlot] | None,
 ) -> None:
     def run() -> None:
-        source = trajectory.at(level).to(like)
+        source = trajectory.at(level)
         predict_noise(source, level, expand_rows(empty, trajectory.batch_size))
 
-    injection.record(step, run)
+    injection.record(step, run, None if slots is None else slots(level))
 
 
 def _guide(epsilon: Tensor, cfg_scale: float) -> Tensor:

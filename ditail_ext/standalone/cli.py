@@ -108,7 +108,7 @@ def _run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     try:
         result = run(_job(args), Compute.choose(args.device, args.precision))
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         raise DitailError("There is not enough memory; use a smaller --size, or --precision fp16.") from error
     save_png(result.picture, args.output, result.parameters)
     written = [args.output]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -99,7 +100,7 @@ class Model:
 
         def predict_noise(latent: Tensor, level: Level, cond: Condition) -> Tensor:
             cond = map_tensors(cond, lambda tensor: tensor.to(device))
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            with nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype):
                 return predict(latent.to(device), level, cond).float()
 
         return predict_noise

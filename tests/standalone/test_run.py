@@ -152,7 +152,7 @@ def test_out_of_memory_is_said(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_memory(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("ditail_ext.standalone.job.invert", no_memory)
     assert main(arguments) == 2

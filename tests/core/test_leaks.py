@@ -125,7 +125,7 @@ def test_the_fingerprint_notices(small, fingerprint):
         assert fingerprint(small.unet) == before, leave.__name__
 
 
-@pytest.mark.parametrize(("error", "first", "stride"), [(HaltError, 0, 13), (KeyboardInterrupt, 5, 29)])
+@pytest.mark.parametrize(("error", "first", "stride"), [(HaltError, 0, 23), (KeyboardInterrupt, 5, 41)])
 def test_after_an_error_anywhere_within_the_unet(small, untouched, error, first, stride):
     """Record and replay of a step, broken at one module call after another."""
     total = calls_of_a_run(small)

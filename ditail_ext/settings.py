@@ -54,7 +54,7 @@ class Setting:
         Raises:
             SettingsError: it has another type, lies outside the range or is none of the choices.
         """
-        if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
+        if self.kind is float and type(value) is int and abs(value) <= _EXACT:
             value = float(value)
         if type(value) is not self.kind:
             raise SettingsError(self.name, f"{self.name} must be {_KIND_NAMES[self.kind]}, not {value!r}.")
@@ -67,6 +67,7 @@ class Setting:
         return value
 
 
+_EXACT = 2**53  # whole numbers up to here are floats, too; larger ones lie outside every range
 _KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
 

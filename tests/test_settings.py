@@ -161,3 +161,9 @@ def test_frozen():
     with pytest.raises(SettingsError):
         dataclasses.replace(settings, positive_scale=11.0)
     assert {settings, Settings()} == {settings}
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_numbers_beyond_floats_are_refused(value):
+    with pytest.raises(SettingsError, match="positive_scale must be"):
+        Settings.from_mapping({"positive_scale": value})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import ScheduleError, TrajectoryError
+from .files import write_whole
 from .schedule import Level
 
 FILE_FORMAT = "ditail-trajectory"
@@ -109,7 +108,7 @@ class SourceTrajectory:
         content = save({"latents": self.latents.cpu().contiguous()}, metadata=header)
         target = Path(path)
         try:
-            _write_whole(target, content)
+            write_whole(target, content)
         except OSError as error:
             raise TrajectoryError(f"The trajectory cannot be written to {target}: {error.strerror}.") from error
 
@@ -134,6 +133,8 @@ class SourceTrajectory:
                         "read; invert the picture again."
                     )
                 latents = file.get_tensor("latents")
+                if not bool(latents.isfinite().all()):
+                    raise TrajectoryError(f"{source} holds numbers that are not finite; invert the picture again.")
         except (SafetensorError, OSError) as error:
             raise TrajectoryError(
                 f"{source} is damaged or not a safetensors file; invert the picture again."
@@ -143,19 +144,3 @@ class SourceTrajectory:
             return cls(levels, latents, json.loads(header["metadata"]))
         except (KeyError, TypeError, ValueError, ScheduleError) as error:
             raise TrajectoryError(f"{source} has a damaged header; invert the picture again.") from error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write through a temporary neighbour, so that no reader ever finds half a file.
-
-    Opened like any other file, so that it gets the permissions of one (``tempfile`` makes files private).
-    """
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -37,7 +37,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def model_files(pytestconfig: pytest.Config) -> Path:
     """Folder with ``checkpoints`` and ``Lora``, made once and kept in pytest's cache."""
-    recipe = hashlib.sha256(Path(checkpoints.__file__).read_bytes()).hexdigest()[:12]
+    made_by = Path(checkpoints.__file__)
+    recipe = hashlib.sha256(made_by.read_bytes() + made_by.with_name("sd1.yaml").read_bytes()).hexdigest()[:12]
     folder = Path(pytestconfig.cache.mkdir(f"ditail-models-{recipe}"))
     checkpoints.make_all(folder)
     return folder

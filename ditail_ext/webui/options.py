@@ -6,7 +6,6 @@ import gradio as gr
 from modules import shared
 
 CACHE_MB = "ditail_cache_mb"
-CACHE_DISK = "ditail_cache_disk"
 
 SECTION = ("ditail", "Ditail")
 
@@ -22,18 +21,9 @@ def add_options() -> None:
         {"minimum": 0, "maximum": 4096, "step": 16},
         section=SECTION,
     ).info("with a kept inversion the source checkpoint is not loaded again; 0 keeps none")
-    disk = shared.OptionInfo(False, "Keep inversions on disk too", gr.Checkbox, section=SECTION).info(
-        "they outlast a restart; in the folder cache/ditail of the WebUI's data folder"
-    )
     shared.opts.add_option(CACHE_MB, limit)
-    shared.opts.add_option(CACHE_DISK, disk)
 
 
 def cache_bytes() -> int:
     """How much memory kept inversions may take."""
     return int(getattr(shared.opts, CACHE_MB, DEFAULT_CACHE_MB)) * 2**20
-
-
-def cache_on_disk() -> bool:
-    """Whether inversions are kept on disk too."""
-    return bool(getattr(shared.opts, CACHE_DISK, False))

@@ -21,7 +21,7 @@ from .request import ARGUMENTS
 ElemId = Callable[[str], str]
 
 PICTURE_LABEL = "Content picture"
-PICTURE_HELP = "The picture whose structure is kept; it is cropped and resized to the size above."
+PICTURE_HELP = "The picture whose structure is kept; it is cropped and resized to the size of the generation."
 
 _PICTURE_HEIGHT = 260
 
@@ -47,21 +47,22 @@ def build_panel(is_img2img: bool, elem_id: ElemId) -> Panel:
     controls: dict[str, Any] = {}
     title = TABLE["enabled"]
     with InputAccordion(False, label=title.label, elem_id=elem_id("enabled")) as controls["enabled"]:
-        gr.HTML(f"<p>{title.help}</p>", elem_classes=["ditail-help"])
+        _help(title.help)
         if not is_img2img:
             controls[PICTURE] = _picture(elem_id)
-        with gr.Row():
+            _help(PICTURE_HELP)
+        with _row():
             controls["source_checkpoint"] = _dropdown("source_checkpoint", source_choices(), elem_id)
             _refresh(controls["source_checkpoint"], sd_models.list_models, source_choices, elem_id)
             controls["source_vae"] = _dropdown("source_vae", vae_choices(), elem_id)
             _refresh(controls["source_vae"], sd_vae.refresh_vae_list, vae_choices, elem_id)
         for pair in (("positive_scale", "negative_scale"), ("feature_ratio", "attention_ratio")):
-            with gr.Row():
+            with _row():
                 controls |= {name: _control(name, elem_id) for name in pair}
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
             rest = [name for name in TABLE if name not in controls]
             for row in (rest[:2], rest[2:]):
-                with gr.Row():
+                with _row():
                     controls |= {name: _control(name, elem_id) for name in row}
             _clear_button(elem_id)
     names = [name for name in ARGUMENTS if name in controls]
@@ -77,6 +78,14 @@ def source_choices() -> list[str]:
 def vae_choices() -> list[str]:
     """What the source VAE may be."""
     return [AUTOMATIC, *sd_vae.vae_dict]
+
+
+def _row() -> Any:
+    return gr.Row(elem_classes=["ditail-row"])
+
+
+def _help(text: str) -> Any:
+    return gr.HTML(f"<p>{text}</p>", elem_classes=["ditail-help"])
 
 
 def _picture(elem_id: ElemId) -> Any:
@@ -115,10 +124,10 @@ def _refresh(control: Any, refresh: Callable[[], Any], choices: Callable[[], lis
 def _clear_button(elem_id: ElemId) -> None:
     with gr.Row():
         button = gr.Button("Clear cache", size="sm", elem_id=elem_id("clear_cache"))
-        message = gr.HTML(elem_id=elem_id("cleared"))
+        message = _help("Inversions are kept for the next generation from the same picture.")
     button.click(fn=_clear, inputs=[], outputs=[message], show_progress=False)
 
 
 def _clear() -> str:
     cache.clear()
-    return "The kept inversions are cleared."
+    return "<p>The kept inversions are cleared.</p>"

@@ -33,13 +33,14 @@ class Request:
     picture: Image.Image | None = None
 
 
-def parse_request(args: Sequence[object]) -> Request | None:
+def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None = None) -> Request | None:
     """The request in a script's arguments; ``None`` if Ditail is not enabled.
 
     Args:
         args: by position as the panel sends them, or with one dict by name as the first. What the dict does not
             name keeps its positional value, which is the default or what an infotext says. To give a dict is to
             enable Ditail, unless it says otherwise.
+        overrides: settings that replace those, by name, as a cell of an XYZ plot has them (``p.ditail_overrides``).
 
     Raises:
         SettingsError: a name is unknown, or a value is wrong.
@@ -48,21 +49,11 @@ def parse_request(args: Sequence[object]) -> Request | None:
     first = values.get("enabled", False)
     if isinstance(first, Mapping):
         values = {**values, "enabled": True, **_known(first)}
+    values = {**values, **(overrides or {})}
     if not TABLE["enabled"].check(values.get("enabled", False)):
         return None
     picture = read_picture(values.pop(PICTURE, None))
     return Request(Settings.from_mapping(values), picture)
-
-
-def override(request: Request, values: Mapping[str, object]) -> Request | None:
-    """The request with some settings replaced, as an XYZ plot does; ``None`` if that disables it.
-
-    Raises:
-        SettingsError: a name is unknown, or a value is wrong.
-    """
-    kept = {name: getattr(request.settings, name) for name in TABLE}
-    settings = Settings.from_mapping({**kept, **values})
-    return Request(settings, request.picture) if settings.enabled else None
 
 
 def _known(named: Mapping[object, object]) -> dict[str, object]:

@@ -123,11 +123,11 @@ def test_wrong_by_position(parse):
         parse([True, "same as target", "automatic", "3"])
 
 
-def test_overrides(host: SimpleNamespace, parse):
-    override = host.load("request").override
-    request = parse([{"positive_scale": 2.0, "inversion_prompt": "cat"}])
-    changed = override(request, {"positive_scale": 5.0})
+def test_overrides(parse):
+    given = [{"positive_scale": 2.0, "inversion_prompt": "cat"}]
+    changed = parse(given, {"positive_scale": 5.0})
     assert changed.settings == Settings(enabled=True, positive_scale=5.0, inversion_prompt="cat")
-    assert override(request, {"enabled": False}) is None
+    assert parse(given, {"enabled": False}) is None
+    assert parse(DEFAULTS, {"enabled": True}).settings == Settings(enabled=True)
     with pytest.raises(SettingsError, match="positive_scale"):
-        override(request, {"positive_scale": 50.0})
+        parse(given, {"positive_scale": 50.0})

@@ -46,7 +46,7 @@ def model_files(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="session")
 def start_webui(model_files: Path) -> Iterator[Callable[..., WebUI]]:
-    """Starts a WebUI: ``start_webui(flags=[...], options={...}, auth=(user, password))``.
+    """Starts a WebUI: ``start_webui(flags=[...], options={...}, auth=(user, password), ui_config={...})``.
 
     The same arguments give the same running one; all end with the session.
     """

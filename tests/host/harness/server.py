@@ -64,12 +64,15 @@ class WebUI(Client):
         flags: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
         auth: tuple[str, str] | None = None,
+        ui_config: Mapping[str, Any] | None = None,
     ) -> None:
         self.data = Path(tempfile.mkdtemp(prefix="ditail-webui-"))
         self._port = _free_port()
         super().__init__(f"http://127.0.0.1:{self._port}", auth)
         self.probe = Probe(self)
-        _lay_out(self.data, files, {**OPTIONS, **(options or {})})
+        _lay_out(self.data, files)
+        _write(self.data / "config.json", {**OPTIONS, **(options or {})})
+        _write(self.data / "ui-config.json", ui_config or {})
         if auth:
             flags = [*flags, "--api-auth", ":".join(auth)]
         self._log = self.data / "log.txt"
@@ -79,6 +82,11 @@ class WebUI(Client):
         except BaseException:
             self.stop()
             raise
+
+    @property
+    def starts(self) -> int:
+        """How often its page has been built: once, and once more for each "Reload UI"."""
+        return self.log().count("Startup time:")
 
     @property
     def checkpoints(self) -> Path:
@@ -119,7 +127,7 @@ class WebUI(Client):
             if self._process.poll() is not None:
                 raise RuntimeError(f"The WebUI ended while starting:\n{self.log()[-4000:]}")
             # A request that comes before it is complete makes it fail ("Cannot add middleware ..."): read, do not ask.
-            if "Startup time:" in self.log() and self._has_model():
+            if self.starts and self._has_model():
                 return
             time.sleep(0.25)
         raise RuntimeError(f"The WebUI did not start in {START_LIMIT} s:\n{self.log()[-4000:]}")
@@ -128,7 +136,7 @@ class WebUI(Client):
         return self.get("/probe/state").status == 200  # waits for the model, which is loaded in the background
 
 
-def _lay_out(data: Path, files: Path, options: Mapping[str, Any]) -> None:
+def _lay_out(data: Path, files: Path) -> None:
     for name in ("checkpoints", "extensions", "models/Lora"):
         (data / name).mkdir(parents=True)
     for file in (files / "checkpoints").iterdir():
@@ -137,7 +145,10 @@ def _lay_out(data: Path, files: Path, options: Mapping[str, Any]) -> None:
         (data / "models" / "Lora" / file.name).symlink_to(file)
     (data / "extensions" / "ditail").symlink_to(REPOSITORY, target_is_directory=True)
     (data / "extensions" / "probe").symlink_to(PROBE, target_is_directory=True)
-    (data / "config.json").write_text(json.dumps(dict(options)), encoding="utf-8")
+
+
+def _write(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(dict(values)), encoding="utf-8")
 
 
 def _environment() -> dict[str, str]:

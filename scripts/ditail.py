@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from modules import scripts
+from modules import script_callbacks, scripts
 
-from ditail_ext.webui import flow, ui
+from ditail_ext.webui import api, flow, options, ui, xyz
 from ditail_ext.webui.failure import fail_at_init
 from ditail_ext.webui.progress import InversionStopped
 from ditail_ext.webui.request import parse_request
@@ -38,7 +38,7 @@ class Ditail(scripts.Script):
         """Invert with the source before the host prepares anything; what fails is raised by ``p.init``."""
         self._end(p)
         try:
-            request = parse_request(args)
+            request = parse_request(args, getattr(p, xyz.OVERRIDES, None))
             if request is None or flow.has_no_first_pass(p):
                 return
             sampling = flow.begin(p, request, img2img=self.is_img2img)
@@ -69,3 +69,8 @@ class Ditail(scripts.Script):
         sampling = p.__dict__.pop(KEPT, None)
         if sampling is not None:
             sampling.remove(p)
+
+
+script_callbacks.on_ui_settings(options.add_options)
+script_callbacks.on_before_ui(xyz.add_axes)
+script_callbacks.on_app_started(api.add_routes)

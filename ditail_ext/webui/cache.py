@@ -7,8 +7,6 @@ from collections import OrderedDict
 
 from ..core import SourceTrajectory
 
-MEBIBYTE = 1024 * 1024
-
 
 class TrajectoryCache:
     """Trajectories by a key over everything that they depend on; safe to clear from another thread."""

@@ -18,18 +18,17 @@ from torch import Tensor
 from ..core import InversionRule, Level, NoiseSchedule, SourceTrajectory, invert
 from ..settings import Settings
 from . import networks
-from .cache import MEBIBYTE, trajectories
+from .cache import trajectories
 from .conditions import InversionPrompts, inversion_condition
 from .levels import SamplerPlan
 from .model import encode_picture, noise_predictor, original_forward, precision, schedule_of, unet_of
+from .options import cache_bytes
 from .picture import PreparedPicture
 from .progress import InversionProgress
 from .swap import source_loaded
 
 logger = logging.getLogger("ditail")
 
-CACHE_OPTION = "ditail_cache_mb"
-CACHE_DEFAULT = 256
 
 _CONDITIONING_OPTIONS = (
     *("CLIP_stop_at_last_layers", "emphasis", "use_old_emphasis_implementation", "comma_padding_backtrack"),
@@ -83,7 +82,7 @@ class Inverter:
 
     def _invert_all(self, missing: Mapping[str, InversionTask]) -> dict[str, SourceTrajectory]:
         progress = InversionProgress(len(missing) * self._plan.steps, self._jobs)
-        limit = int(getattr(shared.opts, CACHE_OPTION, CACHE_DEFAULT) * MEBIBYTE)
+        limit = cache_bytes()
         target = schedule_of(shared.sd_model)
         done: dict[str, SourceTrajectory] = {}
         progress.begin()

@@ -36,7 +36,9 @@ def generate(webui: WebUI, probe: Probe, source: str, **request: object) -> Reco
     [("beta.safetensors", "alpha"), ("gamma.safetensors", "alpha"), ("same as target", "alpha"),
      ("vpred.safetensors", "alpha"), ("alpha.safetensors", "vpred")],
 )  # fmt: skip
-def test_parity(webui: WebUI, probe: Probe, model_files: Path, sampler: str, source: str, target: str):
+def test_parity(
+    webui: WebUI, probe: Probe, model_files: Path, sampler: str, source: str, target: str, record_property
+):
     override = {"sd_model_checkpoint": f"{target}.safetensors"}
     records = generate(webui, probe, source, sampler_name=sampler, override_settings=override)
     file = f"{target}.safetensors" if source == "same as target" else source
@@ -48,5 +50,5 @@ def test_parity(webui: WebUI, probe: Probe, model_files: Path, sampler: str, sou
         assert relative(row, trajectory.start[0]) < 1e-5
     expected = reference.sample(trajectory, path, SETTINGS, cfg_scale=4.0)
     distance = relative(records.samples[0], expected)
-    print(f"{source} -> {target}, {sampler}: {distance:.1e}")
+    record_property("relative distance", distance)
     assert distance < 1e-4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -31,34 +33,50 @@ def test_each_image_of_a_batch_is_as_alone(webui: WebUI, probe: Probe, sampler: 
     assert all(call.rows == 1 for call in batches.calls if call.output is None)
 
 
+@contextmanager
+def options(webui: WebUI, values: dict[str, Any]) -> Iterator[None]:
+    """Options for the time of a test. (Given with a request the WebUI does not restore those never saved.)"""
+    before = {name: webui.get("/sdapi/v1/options").body[name] for name in values}
+    assert webui.post("/sdapi/v1/options", values).status == 200
+    try:
+        yield
+    finally:
+        webui.post("/sdapi/v1/options", before)
+
+
+def first_input(records: Records) -> Any:
+    """What the UNet got at the first call that generated something."""
+    return next(call.x for call in records.calls if call.sampling and call.output is not None)
+
+
 SHAPES: dict[str, dict[str, Any]] = {
     "cfg 1": {"cfg_scale": 1},
     "long prompt": {"prompt": LONG},
     "long negative prompt": {"negative_prompt": LONG},
     "AND": {"prompt": "a red circle AND a blue square :0.5 AND grey"},
     "prompt editing": {"prompt": "a [red:green:0.5] [circle|square]"},
-    "clip skip": {"override_settings": {"CLIP_stop_at_last_layers": 2}},
-    "separate calls": {"override_settings": {"batch_cond_uncond": False}},
+    "clip skip": {"options": {"CLIP_stop_at_last_layers": 2}},
+    "separate calls": {"options": {"batch_cond_uncond": False}},
     "separate calls and AND": {
-        "override_settings": {"batch_cond_uncond": False},
+        "options": {"batch_cond_uncond": False},
         "prompt": "a AND b",
         "batch_size": 2,
     },
-    "padded": {"prompt": LONG, "override_settings": {"pad_cond_uncond": True}},
+    "padded": {"prompt": LONG, "options": {"pad_cond_uncond": True}},
     "skipped uncond": {"s_min_uncond": 4, "sampler_name": "Euler", "steps": 10},
-    "early uncond skipped": {"override_settings": {"skip_early_cond": 0.5}},
+    "early uncond skipped": {"options": {"skip_early_cond": 0.5}},
     "not a multiple of 64": {"width": 136, "height": 200},
     "not a multiple of 8": {"width": 131, "height": 125},
     "tiling": {"tiling": True},
     "latent resize": {"resize_mode": 3, "width": 192, "height": 128},
     "crop": {"resize_mode": 1, "width": 192, "height": 128},
     "fill": {"resize_mode": 2, "width": 192, "height": 128},
-    "fixed steps": {"override_settings": {"img2img_fix_steps": True}, "sampler_name": "Euler"},
-    "fixed steps, timesteps": {"override_settings": {"img2img_fix_steps": True}},
-    "zero terminal SNR": {"override_settings": {"sd_noise_schedule": "Zero Terminal SNR"}},
-    "downcast": {"override_settings": {"use_downcasted_alpha_bar": True}, "sampler_name": "Euler"},
-    "quantised": {"override_settings": {"enable_quantization": True}, "sampler_name": "Euler"},
-    "extra noise": {"override_settings": {"img2img_extra_noise": 0.1}},
+    "fixed steps": {"options": {"img2img_fix_steps": True}, "sampler_name": "Euler"},
+    "fixed steps, timesteps": {"options": {"img2img_fix_steps": True}},
+    "zero terminal SNR": {"options": {"sd_noise_schedule": "Zero Terminal SNR"}},
+    "downcast": {"options": {"use_downcasted_alpha_bar": True}, "sampler_name": "Euler"},
+    "quantised": {"options": {"enable_quantization": True}, "sampler_name": "Euler"},
+    "extra noise": {"options": {"img2img_extra_noise": 0.1}},
     "noise multiplier": {"initial_noise_multiplier": 0.7},
     "full strength": {"denoising_strength": 1.0},
     "eta": {"eta": 1.0},
@@ -69,10 +87,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_shape(webui: WebUI, probe: Probe, shape: str):
     """It runs, every row that is generated is injected, and the start is the inverted latent."""
-    request = SHAPES[shape]
+    request = dict(SHAPES[shape])
+    everywhere, nowhere = ({**BETA, "feature_ratio": ratio, "attention_ratio": ratio} for ratio in (1.0, 0.0))
     webui.post("/ditail/v1/cache/clear")
-    injected = generate(webui, probe, {**BETA, "feature_ratio": 1.0, "attention_ratio": 1.0}, **request)
-    plain = generate(webui, probe, {**BETA, "feature_ratio": 0.0, "attention_ratio": 0.0}, **request)
+    with options(webui, request.pop("options", {})):
+        injected, plain = (generate(webui, probe, ditail, **request) for ditail in (everywhere, nowhere))
     starts = [
         next(call.x for call in found.calls if call.sampling and call.output is not None)
         for found in (injected, plain)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from harness import checkpoints
+from harness.browser import NO_BROWSER, NO_SELENIUM
 from harness.probe import Probe
 from harness.server import WebUI, find_webui
 
@@ -29,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line that nobody overlooks, for each thing that was missing."""
     skipped = {str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])}
-    for missing in (NO_WEBUI, "no Chromium found", "no selenium"):
+    for missing in (NO_WEBUI, NO_BROWSER, NO_SELENIUM):
         if any(missing in reason for reason in skipped):
             terminalreporter.write_line(f"NOT TESTED: {missing}", red=True, bold=True)
 

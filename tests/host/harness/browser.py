@@ -18,7 +18,7 @@ CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-    *("--window-size=1500,2200", "--force-device-scale-factor=1", "--lang=en"),
+    *("--window-size=1500,3200", "--force-device-scale-factor=1", "--lang=en"),
 )
 
 READY = """
@@ -109,6 +109,32 @@ class Page:
         """Type into a control."""
         self.run(SET_VALUE, selector, value)
         time.sleep(0.2)
+
+    def options(self, selector: str) -> list[str]:
+        """What a drop-down offers."""
+        self.run("gradioApp().querySelector(arguments[0]).focus()", f"{selector} input")
+        script = "return [...gradioApp().querySelectorAll(arguments[0])].map(item => item.ariaLabel)"
+        found = wait(lambda: self.run(script, f"{selector} ul.options li"), "the choices", 10)
+        self.run("gradioApp().querySelector(arguments[0]).blur()", f"{selector} input")
+        return found
+
+    def choose(self, selector: str, option: str) -> None:
+        """Take an entry of a drop-down, as the mouse does."""
+        self.run("gradioApp().querySelector(arguments[0]).focus()", f"{selector} input")
+        item = f"{selector} ul.options li[aria-label='{option}']"
+        found = "return gradioApp().querySelector(arguments[0]) !== null"
+        wait(lambda: self.run(found, item), f"the choice {option}", 10)
+        press = "gradioApp().querySelector(arguments[0]).dispatchEvent(new MouseEvent('mousedown', {bubbles: true}))"
+        self.run(press, item)
+        wait(lambda: self.value(f"{selector} input") == option, f"{option} to be chosen", 10)
+
+    def upload(self, selector: str, file: Path) -> None:
+        """Give a picture to a control."""
+        from selenium.webdriver.common.by import By
+
+        self.driver.find_element(By.CSS_SELECTOR, f"{selector} input[type=file]").send_keys(str(file))
+        drawn = "return gradioApp().querySelector(arguments[0]) !== null"
+        wait(lambda: self.run(drawn, f"{selector} img"), "the picture to be shown", 20)
 
     def value(self, selector: str) -> Any:
         return self.run("return gradioApp().querySelector(arguments[0]).value", selector)

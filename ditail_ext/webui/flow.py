@@ -7,7 +7,7 @@ from typing import Any
 
 from modules import sd_models, sd_unet, shared
 
-from ..core import find_sites
+from ..core import Window, find_sites
 from ..errors import UnsupportedModelError
 from ..settings import Settings
 from .checkpoint import check_file, check_pair, find_source, find_vae
@@ -110,4 +110,12 @@ def _infotext(p: Any, settings: Settings, source: Source, plan: SamplerPlan) -> 
         source_checkpoint=None if same else source_title(source.info),
         start="not preserved: the sampler adds noise" if plan.stochastic else None,
         range=", ".join(notes) or None,
+        injection=_no_injection(settings, plan),
     )
+
+
+def _no_injection(settings: Settings, plan: SamplerPlan) -> str | None:
+    """What to say when the ratios come to no step at all."""
+    ratio = max(settings.feature_ratio, settings.attention_ratio)
+    window = Window.from_ratio(ratio, plan.steps)
+    return "none in so few steps" if ratio > 0 and window.stop == 0 else None

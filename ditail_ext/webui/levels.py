@@ -110,6 +110,11 @@ def _timesteps(p: Any, sampler: Any, img2img: bool) -> tuple[list[float], float]
     if not listed:
         return [], 0.0
     if "is_img2img" in inspect.signature(sampler.func).parameters:
+        if len(listed) < shared.opts.uni_pc_order:
+            raise ScheduleError(
+                f"UniPC needs at least {shared.opts.uni_pc_order} steps (its order), but makes {len(listed)}; raise "
+                "the steps or the denoising strength."
+            )
         top = listed[-1] if img2img else 999.0
         return [float(value) for value in torch.linspace(top, 0.0, len(listed) + 1)][:-1], 0.0
     return listed[:0:-1], listed[0]

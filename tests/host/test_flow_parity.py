@@ -52,3 +52,25 @@ def test_parity(
     distance = relative(records.samples[0], expected)
     record_property("relative distance", distance)
     assert distance < 1e-4
+
+
+def test_a_source_loaded_in_place(webui: WebUI, probe: Probe, model_files: Path):
+    """The host loads it into the target's own object, and the target into it again."""
+    override = {"sd_model_checkpoint": "twin.ckpt"}
+    records = generate(webui, probe, "twin.safetensors", override_settings=override)
+    assert records.loads[-2:] == ["twin.safetensors", "twin.ckpt"]
+    reference = Reference(model_files, "twin.safetensors", "alpha.safetensors")
+    start = reference.trajectory(circle(), path_of("DDIM", reference), SETTINGS).start
+    first = next(call for call in records.calls if call.sampling and call.rows == 2)
+    assert first.checkpoint == "twin.ckpt"
+    assert relative(first.x[0], start[0]) < 1e-5
+    webui.txt2img()
+
+
+def test_long_inversion_prompts(webui: WebUI, probe: Probe, model_files: Path):
+    """Prompts of unequal length are filled up with empty chunks; the picture is the prompt's all the same."""
+    probe.reset()
+    long = {"source_checkpoint": "beta.safetensors", "inversion_prompt": "a red circle, " * 40}
+    assert webui.img2img(long).status == 200
+    contexts = {call.context.shape[1] for call in probe.records().calls if not call.sampling}
+    assert contexts == {77 * 3}

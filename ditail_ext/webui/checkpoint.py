@@ -134,11 +134,12 @@ def _check_keys(title: str, keys: Mapping[str, Any]) -> FileFacts:
             f"source_checkpoint: '{title}' takes {channels} channels (an inpainting, edit or depth checkpoint); "
             f"{_REFUSAL}. As the target an inpainting checkpoint may be used."
         )
+    is_sdxl = any(key.startswith(_TEXT[1]) for key in keys)
+    if is_sdxl and not any(key.startswith(_SDXL_TEXT) for key in keys):
+        raise CheckpointError(f"source_checkpoint: '{title}' is an SDXL refiner; {_REFUSAL}.")
     if not any(key.startswith(_TEXT) for key in keys):
         raise CheckpointError(f"source_checkpoint: '{title}' has no text encoder; choose a whole checkpoint.")
-    return FileFacts(
-        has_vae=any(key.startswith(_VAE) for key in keys), is_sdxl=any(key.startswith(_SDXL_TEXT) for key in keys)
-    )
+    return FileFacts(has_vae=any(key.startswith(_VAE) for key in keys), is_sdxl=is_sdxl)
 
 
 def check_pair(facts: FileFacts, source: Any, target_model: Any, vae: str | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from modules import sd_hijack, sd_models, sd_vae, shared
 
 from ..errors import CheckpointError
@@ -30,15 +31,29 @@ def source_loaded(source: Any, vae: str | None) -> Iterator[Any]:
     """
     target = shared.sd_model.sd_checkpoint_info
     target_vae = sd_vae.loaded_vae_file
+    tiles = sd_hijack.model_hijack.circular_enabled
     failed = True
     try:
         _forget_schedule_override()
         _load(source, vae)
+        if tiles:
+            _set_tiling(True)
         yield shared.sd_model
         failed = False
     finally:
+        if tiles and sd_models.model_data.sd_model is not None:
+            _set_tiling(False)
         with sd_models.SkipWritingToConfig():
             _bring_back(target, target_vae, after_failure=failed)
+        if tiles:
+            _set_tiling(True)
+
+
+def _set_tiling(enabled: bool) -> None:
+    """Do to the loaded model what the host did to the target for tiling pictures; it counts on one model only."""
+    for module in shared.sd_model.modules():
+        if type(module) is torch.nn.Conv2d:
+            module.padding_mode = "circular" if enabled else "zeros"
 
 
 def _forget_schedule_override() -> None:

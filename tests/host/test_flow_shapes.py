@@ -91,7 +91,11 @@ def test_shape(webui: WebUI, probe: Probe, shape: str):
     everywhere, nowhere = ({**BETA, "feature_ratio": ratio, "attention_ratio": ratio} for ratio in (1.0, 0.0))
     webui.post("/ditail/v1/cache/clear")
     with options(webui, request.pop("options", {})):
-        injected, plain = (generate(webui, probe, ditail, **request) for ditail in (everywhere, nowhere))
+        injected, plain, again = (
+            generate(webui, probe, ditail, **request) for ditail in (everywhere, nowhere, everywhere)
+        )
+    assert again.loads == []
+    assert relative(again.samples[0], injected.samples[0]) < 1e-5  # the swap left nothing behind
     starts = [
         next(call.x for call in found.calls if call.sampling and call.output is not None)
         for found in (injected, plain)

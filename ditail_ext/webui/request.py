@@ -39,7 +39,8 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
     Args:
         args: by position as the panel sends them, or with one dict by name as the first. What the dict does not
             name keeps its positional value, which is the default or what an infotext says. To give a dict is to
-            enable Ditail, unless it says otherwise.
+            enable Ditail, unless it says otherwise. The host always fills the list up to the tab's number of
+            controls, so img2img's is the one that ends before the picture.
         overrides: settings that replace those, by name, as a cell of an XYZ plot has them (``p.ditail_overrides``).
 
     Raises:
@@ -48,6 +49,8 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
     values = dict(zip(ARGUMENTS, args, strict=False))
     first = values.get("enabled", False)
     if isinstance(first, Mapping):
+        if PICTURE in first and len(args) == len(TABLE):
+            raise SettingsError(PICTURE, f"{PICTURE} is for txt2img alone; in img2img send it in init_images.")
         values = {**values, "enabled": True, **_known(first)}
     values = {**values, **(overrides or {})}
     if not TABLE["enabled"].check(values.get("enabled", False)):

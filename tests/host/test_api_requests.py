@@ -106,6 +106,12 @@ def test_txt2img_without_a_picture_says_so(webui: WebUI):
     assert "content picture" in answer.sentence
 
 
+def test_img2img_refuses_a_content_picture(webui: WebUI):
+    answer = webui.img2img({"picture": encode(circle())})
+    assert answer.status == 422
+    assert "picture is for txt2img alone" in answer.sentence
+
+
 def test_the_schema(webui: WebUI):
     arguments = webui.get("/ditail/v1/schema").body["arguments"]
     assert [argument["name"] for argument in arguments] == [*TABLE, "picture"]

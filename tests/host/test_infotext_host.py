@@ -69,6 +69,14 @@ def test_a_checkpoint_that_is_gone_is_refused(webui: WebUI):
     assert "gone.safetensors" in answer.sentence
 
 
+@pytest.mark.parametrize(("key", "value"), [("positive scale", "much"), ("feature ratio", "7"), ("layers", "all")])
+def test_a_damaged_infotext_makes_no_picture(webui: WebUI, key: str, value: str):
+    text = re.sub(rf"Ditail {key}: [^,]*", f"Ditail {key}: {value}", webui.img2img(SETTINGS).infotext)
+    answer = webui.img2img(infotext=text)
+    assert answer.status >= 400, answer.body
+    assert value in str(answer.body)
+
+
 def test_the_infotext_does_not_depend_on_the_cache(webui: WebUI):
     webui.post("/ditail/v1/cache/clear")
     assert webui.img2img(SETTINGS).infotext == webui.img2img(SETTINGS).infotext

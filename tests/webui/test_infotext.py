@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ditail_ext.settings import TABLE, Settings
@@ -91,6 +92,7 @@ def test_there_and_back(infotext, settings: Settings):
 
 
 def test_prompts_survive(infotext):
+    @hypothesis_settings(deadline=None)
     @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20))
     def check(prompt: str) -> None:
         settings = Settings(enabled=True, inversion_prompt=prompt)

@@ -79,6 +79,12 @@ def test_a_picture_from_the_panel(parse):
     assert parse([True, *DEFAULTS[1:], picture]).picture is picture
 
 
+def test_img2img_takes_no_content_picture(parse):
+    picture = base64.b64encode(picture_bytes()).decode()
+    with pytest.raises(SettingsError, match="picture is for txt2img alone"):
+        parse([{"picture": picture}, *DEFAULTS[1:]])
+
+
 @pytest.mark.parametrize("empty", [None, ""])
 def test_no_picture(parse, empty):
     assert parse([{"picture": empty}]).picture is None

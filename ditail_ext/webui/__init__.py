@@ -1,0 +1,1 @@
+"""The WebUI's side: the only place that imports the host's modules."""

@@ -1,0 +1,92 @@
+"""Routes of Ditail's own: what the arguments are, and the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import __version__
+from ..settings import TABLE, Setting
+from . import cache
+from .content import PICTURE
+from .request import ARGUMENTS
+from .ui import PICTURE_HELP, PICTURE_LABEL, source_choices, vae_choices
+
+_HOST_ROUTE = "/sdapi/v1/options"
+
+_TYPES = {float: "number", int: "integer", bool: "boolean", str: "string"}
+
+
+def add_routes(_demo: Any, app: Any) -> None:
+    """Add the routes; for ``on_app_started``. Without ``--api`` the WebUI has no API, and Ditail adds none."""
+    guards = _host_guards(app)
+    if guards is None:
+        return
+    for path, endpoint, method in (
+        ("/ditail/v1/schema", schema, "GET"),
+        ("/ditail/v1/cache", cache_state, "GET"),
+        ("/ditail/v1/cache/clear", clear_cache, "POST"),
+    ):
+        app.add_api_route(path, endpoint, methods=[method], dependencies=guards)
+
+
+def schema() -> dict[str, Any]:
+    """The arguments of the script, by position, with the values that are allowed now."""
+    arguments = [_describe(name, position) for position, name in enumerate(ARGUMENTS)]
+    return {"script": TABLE["enabled"].label, "version": __version__, "arguments": arguments}
+
+
+def cache_state() -> dict[str, int]:
+    """How many inversions are kept, and the memory they take. The cache guards itself: nobody waits in the queue."""
+    return {"inversions": len(cache.trajectories), "bytes": cache.trajectories.nbytes}
+
+
+def clear_cache() -> dict[str, int]:
+    """Forget the kept inversions."""
+    cache.clear()
+    return cache_state()
+
+
+def _host_guards(app: Any) -> Sequence[Any] | None:
+    """What the WebUI's own routes demand first (a password, with ``--api-auth``); ``None`` if it has none."""
+    for route in app.routes:
+        if getattr(route, "path", None) == _HOST_ROUTE:
+            return list(route.dependencies)
+    return None
+
+
+def _describe(name: str, position: int) -> dict[str, Any]:
+    if name == PICTURE:
+        return {
+            "name": PICTURE,
+            "position": position,
+            "type": "string",
+            "format": "base64",
+            "default": None,
+            "label": PICTURE_LABEL,
+            "help": PICTURE_HELP,
+            "only": "txt2img",
+        }
+    setting = TABLE[name]
+    described = {
+        "name": name,
+        "position": position,
+        "type": _TYPES[setting.kind],
+        "default": setting.default,
+        "label": setting.label,
+        "help": setting.help,
+        "infotext": setting.infotext,
+        "minimum": setting.minimum,
+        "maximum": setting.maximum,
+        "step": setting.step,
+        "choices": _choices(setting),
+    }
+    return {key: value for key, value in described.items() if value is not None}
+
+
+def _choices(setting: Setting) -> list[str] | None:
+    if setting.name == "source_checkpoint":
+        return source_choices()
+    if setting.name == "source_vae":
+        return vae_choices()
+    return list(setting.choices) if setting.choices is not None else None

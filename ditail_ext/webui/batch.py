@@ -1,0 +1,193 @@
+"""One batch of a request: what each evaluation of the host's sampler does."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core import Condition, Injection, Level, SourceTrajectory
+from ..errors import InjectionError
+from .levels import SAME_SIGMA, LevelReader, SamplerPlan
+from .model import noise_predictor, original_forward, precision, schedule_of, unet_of
+from .progress import stop_asked
+
+START_TOLERANCE = 1e-4
+"""Relative difference of sigma between where the sampler starts and where the inversion ended."""
+
+
+class BatchSampling:
+    """One batch: the wrapped sampler, and what each of its evaluations does.
+
+    Attributes:
+        failure: an error of the callback in which the sampler is taken hold of.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        plan: SamplerPlan,
+        trajectory: SourceTrajectory,
+        sources: Sequence[int],
+        injection: Injection,
+        empty: Condition,
+        undo: ExitStack,
+    ) -> None:
+        self._model = model
+        self._plan = plan
+        self._trajectory = trajectory
+        self._sources = sources
+        self._injection = injection
+        self._empty = empty
+        self._undo = undo
+        self._step = 0
+        self._rows: Iterator[int] = iter(())
+        self._read: LevelReader | None = None
+        self._attached = False
+        self.failure: Exception | None = None
+
+    def attach(self, sampler: Any, noise: Tensor) -> None:
+        """Wrap the sampler's function, its denoiser and the model that this wraps."""
+        denoiser = sampler.model_wrap_cfg
+        start = self._trajectory.start
+        if tuple(start.shape[1:]) != tuple(noise.shape[1:]) or len(self._sources) != noise.shape[0]:
+            raise InjectionError(
+                f"The sampler works on latents of shape {tuple(noise.shape)}, but {len(self._sources)} of shape "
+                f"{tuple(start.shape[1:])} were inverted; another extension changes the size or batch: switch it off."
+            )
+        self._read = LevelReader(sampler, schedule_of(self._model))
+        wrapped = denoiser.inner_model
+        self._replace(sampler, "func", self._started(sampler.func))
+        self._replace(denoiser, "forward", self._evaluated(denoiser, denoiser.forward, wrapped))
+        self._replace(wrapped, "forward", self._replayed(wrapped.forward))
+        self._attached = True
+
+    def require_attached(self) -> None:
+        """Check that the sampler that just ran was ours.
+
+        Raises:
+            Exception: the one that kept us from taking hold of it.
+            InjectionError: the host never announced its sampler.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if not self._attached:
+            raise InjectionError("The WebUI did not announce its sampler; Ditail needs WebUI 1.10 or newer.")
+
+    def _replace(self, owner: Any, name: str, value: Any) -> None:
+        had_own, before = name in owner.__dict__, owner.__dict__.get(name)
+
+        def restore() -> None:
+            if had_own:
+                owner.__dict__[name] = before
+            else:
+                owner.__dict__.pop(name, None)
+
+        self._undo.callback(restore)
+        owner.__dict__[name] = value
+
+    def _started(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The sampler's function, started at the inverted latents whatever the host made for it."""
+
+        @functools.wraps(function)
+        def start(model: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self._check_start(kwargs)
+            latents = self._of_rows(self._trajectory.start)
+            return function(model, self._plan.start_of(latents).to(x), *args, **kwargs)
+
+        return start
+
+    def _check_start(self, arguments: dict[str, Any]) -> None:
+        listed = arguments.get("sigmas", arguments.get("sigma_max"))
+        if listed is None or self._plan.in_timesteps:
+            return
+        sigma, expected = float(torch.as_tensor(listed).flatten()[0]), self._plan.levels[0].sigma
+        if abs(sigma - expected) > START_TOLERANCE * expected:
+            raise InjectionError(
+                f"The sampler starts at sigma {sigma:.5g}, but the picture was inverted to {expected:.5g}; another "
+                "extension changes the schedule: switch it off."
+            )
+
+    def _evaluated(self, denoiser: Any, forward: Callable[..., Any], wrapped: Any) -> Callable[..., Any]:
+        """The denoiser's ``forward`` with the record pass before it."""
+
+        def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
+            if stop_asked() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
+                return forward(x, sigma, **kwargs)
+            level = self._level(float(sigma.flatten()[0]))
+            self._step = self._plan.step_at(level.sigma)
+            self._record(level, kwargs.get("image_cond"))
+            self._rows = self._sources_of_rows(kwargs["cond"])
+            with self._noisy_mask(denoiser, level):
+                return forward(x, sigma, **kwargs)
+
+        return evaluate
+
+    def _replayed(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """The wrapped model's ``forward``, which the denoiser calls once or several times an evaluation."""
+
+        def replay(rows: Tensor, *args: Any, **kwargs: Any) -> Any:
+            one_source = self._trajectory.batch_size == 1
+            sources = None if one_source else list(itertools.islice(self._rows, rows.shape[0]))
+            with self._injection.replay(self._step, sources):
+                return forward(rows, *args, **kwargs)
+
+        return replay
+
+    def _level(self, value: float) -> Level:
+        """The level of an evaluation, held within the trajectory: some samplers raise sigma a little by noise."""
+        assert self._read is not None
+        level = self._read(value)
+        top, bottom = self._trajectory.levels[-1], self._trajectory.levels[1]
+        if level.sigma > top.sigma * (1 - SAME_SIGMA):
+            return top
+        return bottom if level.sigma < self._trajectory.levels[0].sigma else level
+
+    def _record(self, level: Level, image_cond: Tensor | None) -> None:
+        def run() -> None:
+            source = self._trajectory.at(level)
+            own = None if image_cond is None else self._of_sources(image_cond)
+            with original_forward(unet_of(self._model)), precision():
+                noise_predictor(self._model, own)(source, level, self._empty)
+
+        self._injection.record(self._step, run)
+
+    @contextmanager
+    def _noisy_mask(self, denoiser: Any, level: Level) -> Iterator[None]:
+        """Let timestep samplers hold the kept region at the source's latent of this level.
+
+        They put the clean latent there before every evaluation, which would undo the inversion; what the kept
+        region ends as is decided by the host after sampling.
+        """
+        if denoiser.mask is None or not denoiser.mask_before_denoising:
+            yield
+            return
+        clean = denoiser.init_latent
+        denoiser.init_latent = self._of_rows(self._trajectory.at(level)).to(clean)
+        try:
+            yield
+        finally:
+            denoiser.init_latent = clean
+
+    def _of_rows(self, latents: Tensor) -> Tensor:
+        """From one row a source to one row a generated image."""
+        return latents[list(self._sources)]
+
+    def _of_sources(self, per_image: Tensor) -> Tensor:
+        """From one row a generated image to one row a source."""
+        return per_image[[self._sources.index(source) for source in range(self._trajectory.batch_size)]]
+
+    def _sources_of_rows(self, cond: Any) -> Iterator[int]:
+        """The source of each row in the order in which the denoiser evaluates them.
+
+        First every image's conditions (several with ``AND``), then the images once, or twice for edit models,
+        without a condition; the calls consume them in this order however they are split.
+        """
+        counts = [len(parts) for parts in cond.batch]
+        conditional = [source for source, count in zip(self._sources, counts, strict=True) for _ in range(count)]
+        return itertools.chain(conditional, itertools.cycle(self._sources))

@@ -1,0 +1,63 @@
+"""Source trajectories kept in memory between generations, the longest unused forgotten first."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from ..core import SourceTrajectory
+
+
+class TrajectoryCache:
+    """Trajectories by a key over everything that they depend on; safe to clear from another thread."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, SourceTrajectory] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the latents take, in bytes."""
+        with self._lock:
+            return self._nbytes()
+
+    def get(self, key: str) -> SourceTrajectory | None:
+        """The trajectory of a key, which thereby becomes the last to be forgotten."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+            return found
+
+    def put(self, key: str, trajectory: SourceTrajectory, limit: int) -> None:
+        """Keep a trajectory (on the CPU), forgetting others until all fit.
+
+        Args:
+            key: of the trajectory.
+            trajectory: not kept if it alone is too large.
+            limit: bytes that all may take.
+        """
+        with self._lock:
+            self._kept[key] = trajectory.to("cpu")
+            self._kept.move_to_end(key)
+            while self._kept and self._nbytes() > limit:
+                self._kept.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._kept.clear()
+
+    def _nbytes(self) -> int:
+        return sum(kept.latents.numel() * kept.latents.element_size() for kept in self._kept.values())
+
+
+trajectories = TrajectoryCache()
+
+
+def clear() -> None:
+    """Forget all kept trajectories."""
+    trajectories.clear()

@@ -1,0 +1,121 @@
+"""What happens in a request that asks for Ditail, from the ``process`` callback on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modules import sd_models, sd_unet, shared
+
+from ..core import Window, find_sites
+from ..errors import UnsupportedModelError
+from ..settings import Settings
+from .checkpoint import check_file, check_pair, find_source, find_vae
+from .conditions import inversion_prompts
+from .infotext import parameters, source_title
+from .inversion import InversionTask, Inverter, Source
+from .levels import SamplerPlan, plan_sampler
+from .model import schedule_of, unet_of
+from .picture import PreparedPicture, prepare_img2img, prepare_txt2img
+from .request import Request
+from .sampling import Sampling
+
+_BATCHES = "ditail_batches"
+
+
+def begin(p: Any, request: Request, *, img2img: bool) -> Sampling:
+    """Invert what the request needs and prepare its sampling; the target is loaded before and after.
+
+    Raises:
+        InversionStopped: Interrupt or Skip was pressed.
+        DitailError: the request cannot be fulfilled.
+    """
+    settings = request.settings
+    refuse_unsupported(p)
+    source = _source(settings)
+    sd_models.apply_alpha_schedule_override(p.sd_model, p)
+    prepared = prepare_img2img(p) if img2img else prepare_txt2img(p, request.picture)
+    plan = plan_sampler(p, prepared.sampler, schedule_of(p.sd_model), img2img=img2img)
+    tasks, sources = _tasks(p, settings, prepared.pictures)
+    trajectories = Inverter(p, settings, source, plan).trajectories(tasks)
+    p.extra_generation_params.update(_infotext(p, settings, source, plan))
+    return Sampling(p, settings, plan, trajectories, sources)
+
+
+def refuse_unsupported(p: Any) -> None:
+    """Refuse what would silently change or bypass what is injected.
+
+    Raises:
+        UnsupportedModelError: the target is of a kind, or an option is on, that Ditail cannot work with.
+    """
+    find_sites(unet_of(shared.sd_model))
+    if p.get_token_merging_ratio():
+        raise UnsupportedModelError("Ditail does not work with token merging; set the token merging ratio to 0.")
+    if getattr(shared.opts, "hypertile_enable_unet", False):
+        raise UnsupportedModelError("Ditail does not work with Hypertile; switch Hypertile U-Net off.")
+    if sd_unet.get_unet_option() is not None:
+        raise UnsupportedModelError("Ditail does not work with a replaced UNet (TensorRT); set SD Unet to None.")
+
+
+def has_no_first_pass(p: Any) -> bool:
+    """Whether the host only upscales a picture that is there already."""
+    return bool(getattr(p, "enable_hr", False)) and getattr(p, "firstpass_image", None) is not None
+
+
+def make_nothing(p: Any) -> None:
+    """Let the host finish without making a picture: it forgets a Skip pressed before its own loop."""
+    setattr(p, _BATCHES, p.n_iter)
+    p.n_iter = 0
+
+
+def make_again(p: Any) -> None:
+    """Undo :func:`make_nothing`, for scripts that use the same request again."""
+    p.n_iter = p.__dict__.pop(_BATCHES, p.n_iter)
+
+
+def _source(settings: Settings) -> Source:
+    target = shared.sd_model.sd_checkpoint_info
+    info, vae = find_source(settings.source_checkpoint, target), find_vae(settings.source_vae)
+    if info.filename != target.filename:
+        check_pair(check_file(info), info, shared.sd_model, vae)
+    return Source(info, vae)
+
+
+def _tasks(p: Any, settings: Settings, pictures: Sequence[PreparedPicture]) -> tuple[list[InversionTask], list[int]]:
+    """The distinct inversions of a request, and for each of its images the index of its own."""
+    batch = min(p.batch_size, len(pictures)) if len(pictures) > 1 else p.batch_size
+    tasks: list[InversionTask] = []
+    sources: list[int] = []
+    for index, (prompt, negative) in enumerate(zip(p.all_prompts, p.all_negative_prompts, strict=True)):
+        picture = pictures[index % batch] if len(pictures) > 1 else pictures[0]
+        prompts = inversion_prompts(settings, prompt, negative)
+        same = (at for at, task in enumerate(tasks) if task.picture is picture and task.prompts == prompts)
+        known = next(same, None)
+        if known is None:
+            known = len(tasks)
+            tasks.append(InversionTask(picture, prompts))
+        sources.append(known)
+    return tasks, sources
+
+
+def _infotext(p: Any, settings: Settings, source: Source, plan: SamplerPlan) -> dict[str, object]:
+    same = source.info.filename == shared.sd_model.sd_checkpoint_info.filename
+    notes = []
+    if getattr(p, "enable_hr", False):
+        notes.append("first pass only")
+    if getattr(p, "refiner_checkpoint_info", None) is not None:
+        notes.append("until the refiner")
+    return parameters(
+        settings,
+        source_checkpoint=None if same else source_title(source.info),
+        start="not preserved: the sampler adds noise" if plan.stochastic else None,
+        range=", ".join(notes) or None,
+        injection=_no_injection(settings, plan),
+    )
+
+
+def _no_injection(settings: Settings, plan: SamplerPlan) -> str | None:
+    """What to say when the ratios come to no step at all."""
+    ratio = max(settings.feature_ratio, settings.attention_ratio)
+    window = Window.from_ratio(ratio, plan.steps)
+    return "none in so few steps" if ratio > 0 and window.stop == 0 else None

@@ -1,0 +1,111 @@
+"""LoRAs and hypernetworks: none of the target's, or of an earlier request, while the source is at work.
+
+The host never clears its lists at the end of a request, and clears them when it builds a model. So the lists are
+kept here and put back.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from modules import extra_networks, sd_hijack, shared
+
+from ..errors import SettingsError
+
+logger = logging.getLogger("ditail")
+
+
+def strip_tags(prompt: str) -> tuple[str, Mapping[str, Sequence[Any]]]:
+    """A prompt without its ``<lora:...>`` tags, and what the tags say, by kind of network."""
+    text, tags = extra_networks.parse_prompt(prompt)
+    return text, tags
+
+
+@contextmanager
+def none_active() -> Iterator[None]:
+    """Empty the host's lists of active LoRAs and hypernetworks; fill them as they were at the end."""
+    lists = _active_lists()
+    kept = [list(active) for active in lists]
+    try:
+        for active in lists:
+            active.clear()
+        yield
+    finally:
+        for active, before in zip(lists, kept, strict=True):
+            active[:] = before
+
+
+@contextmanager
+def active(tags: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+    """Activate the networks of an inversion prompt; to be entered with the source loaded, in :func:`none_active`.
+
+    Networks loaded here are forgotten at the end: the host would use them again by name for the target, whose
+    layers they may not fit.
+
+    Raises:
+        SettingsError: there is no such network.
+    """
+    if not tags:
+        yield
+        return
+    in_memory = _lora_memory()
+    known_before = set(in_memory)
+    try:
+        _activate(tags)
+        yield
+    finally:
+        for found in _active_lists():
+            found.clear()
+        for name in set(in_memory) - known_before:
+            in_memory.pop(name, None)
+
+
+def _activate(tags: Mapping[str, Sequence[Any]]) -> None:
+    nobody = SimpleNamespace(all_prompts=[], extra_generation_params={}, is_hr_pass=False)
+    for kind, params in tags.items():
+        network = extra_networks.extra_network_registry.get(kind) or extra_networks.extra_network_aliases.get(kind)
+        if network is None:
+            raise SettingsError("inversion_prompt", f"inversion_prompt: the WebUI knows no networks of kind '{kind}'.")
+        comments = len(sd_hijack.model_hijack.comments)
+        network.activate(nobody, list(params))
+        complaints = sd_hijack.model_hijack.comments[comments:]
+        if complaints:
+            raise SettingsError("inversion_prompt", f"inversion_prompt: {'; '.join(complaints)}.")
+
+
+def _active_lists() -> list[list[Any]]:
+    lists = [shared.loaded_hypernetworks]
+    module = _lora_module()
+    if module is not None:
+        lists.append(module.loaded_networks)
+    return lists
+
+
+def _lora_module() -> Any:
+    """The built-in Lora extension's module of networks; ``None`` when it is switched off."""
+    lora = extra_networks.extra_network_registry.get("lora")
+    script = sys.modules.get(type(lora).__module__) if lora is not None else None
+    return getattr(script, "networks", None)
+
+
+def _lora_memory() -> dict[str, Any]:
+    memory: dict[str, Any] = getattr(_lora_module(), "networks_in_memory", {})
+    return memory
+
+
+def files_of(tags: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
+    """Name and time of change of the LoRA files that tags name, as far as the host knows them."""
+    module = _lora_module()
+    known = getattr(module, "available_network_aliases", {})
+    files = []
+    for params in tags.get("lora", ()):
+        found = known.get(params.positional[0]) if params.positional else None
+        path = Path(found.filename) if found is not None else None
+        files.append([str(path), path.stat().st_mtime_ns if path is not None and path.is_file() else 0])
+    return files

@@ -1,0 +1,126 @@
+"""The picture as the host prepares it for its own VAE: resized, cropped, filled."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from modules import images, processing, sd_hijack, sd_samplers, shared
+from PIL import Image
+from torch import Tensor
+
+from ..errors import PictureError
+
+LATENT_RESIZE = 3
+"""The host's resize mode "just resize (latent upscale)": the latent is resized in place of the picture."""
+
+CROP_AND_RESIZE = 1
+"""The host's resize mode for a content picture."""
+
+
+@dataclass(frozen=True)
+class PreparedPicture:
+    """One source picture.
+
+    Attributes:
+        pixels: (1, 3, H, W), float32 from 0 to 1, on the CPU.
+        latent_size: height and width to which the host resizes the latent; ``None`` where it does not.
+    """
+
+    pixels: Tensor
+    latent_size: tuple[int, int] | None = None
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the pixels and sizes."""
+        digest = hashlib.sha256(self.pixels.numpy().tobytes())
+        digest.update(repr((tuple(self.pixels.shape), self.latent_size)).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The source pictures of a request, and the sampler that the host would make for it."""
+
+    pictures: tuple[PreparedPicture, ...]
+    sampler: Any
+
+
+class _PicturesReady(BaseException):
+    """Ends the host's preparation where it would encode; not an ``Exception``, so that nobody handles it."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+
+def prepare_img2img(p: Any) -> Preparation:
+    """Let the host prepare its initial pictures on a copy of ``p``, up to the point of encoding them.
+
+    Raises:
+        PictureError: the request has no picture.
+    """
+    if not p.init_images or p.init_images[0] is None:
+        raise PictureError("There is no picture to start from; give one.")
+    dry = copy.copy(p)
+    dry.extra_generation_params = dict(p.extra_generation_params)
+    comments = list(sd_hijack.model_hijack.comments)
+    try:
+        with _broken_off_at_encoding():
+            type(p).init(dry, p.all_prompts, p.all_seeds, p.all_subseeds)
+    except _PicturesReady as ready:
+        pixels = ready.pixels.detach().to("cpu", torch.float32)
+    else:
+        raise RuntimeError("the host prepared its pictures without encoding them")
+    finally:
+        sd_hijack.model_hijack.comments[:] = comments
+    latents = p.resize_mode == LATENT_RESIZE
+    size = (p.height // processing.opt_f, p.width // processing.opt_f) if latents else None
+    distinct = len(p.init_images) if len(p.init_images) > 1 else 1
+    return Preparation(
+        tuple(PreparedPicture(pixels[index : index + 1].clone(), size) for index in range(distinct)), dry.sampler
+    )
+
+
+def prepare_txt2img(p: Any, picture: Image.Image | None) -> Preparation:
+    """Crop and resize the content picture to the size of the first pass.
+
+    Raises:
+        PictureError: there is no picture.
+    """
+    if picture is None:
+        raise PictureError("Ditail needs a content picture in txt2img; give one, or use img2img.")
+    width, height = _first_pass_size(p)
+    flat = images.flatten(picture, shared.opts.img2img_background_color)
+    fitted = images.resize_image(CROP_AND_RESIZE, flat, width, height)
+    pixels = torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255.0).movedim(2, 0)[None].contiguous()
+    return Preparation((PreparedPicture(pixels),), sd_samplers.create_sampler(p.sampler_name, p.sd_model))
+
+
+def _first_pass_size(p: Any) -> tuple[int, int]:
+    if not getattr(p, "enable_hr", False):
+        return p.width, p.height
+    dry = copy.copy(p)
+    dry.extra_generation_params = {}
+    dry.calculate_target_resolution()
+    return dry.width, dry.height
+
+
+@contextmanager
+def _broken_off_at_encoding() -> Iterator[None]:
+    """Let the host's function that encodes pictures hand them over in place of encoding them."""
+
+    def hand_over(image: Tensor, *_args: object, **_kwargs: object) -> NoReturn:
+        raise _PicturesReady(image)
+
+    encode = processing.images_tensor_to_samples
+    processing.images_tensor_to_samples = hand_over
+    try:
+        yield
+    finally:
+        processing.images_tensor_to_samples = encode

@@ -1,0 +1,68 @@
+"""What the panel or the API sends, as checked settings.
+
+The host copies an API request's arguments over the panel's defaults as they are: pictures stay base64, nothing is
+checked. All of that happens here, so a wrong argument stops the request with a sentence that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..errors import SettingsError
+from ..settings import TABLE, Settings
+from .content import PICTURE, read_picture
+
+ARGUMENTS = ("enabled", *(name for name in TABLE if name != "enabled"), PICTURE)
+"""Names of the script's arguments by position; img2img has no content picture."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one request asks of Ditail.
+
+    Attributes:
+        settings: checked.
+        picture: the content picture of txt2img.
+    """
+
+    settings: Settings
+    picture: Image.Image | None = None
+
+
+def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None = None) -> Request | None:
+    """The request in a script's arguments; ``None`` if Ditail is not enabled.
+
+    Args:
+        args: by position as the panel sends them, or with one dict by name as the first. What the dict does not
+            name keeps its positional value, which is the default or what an infotext says. To give a dict is to
+            enable Ditail, unless it says otherwise. The host always fills the list up to the tab's number of
+            controls, so img2img's is the one that ends before the picture.
+        overrides: settings that replace those, by name, as a cell of an XYZ plot has them (``p.ditail_overrides``).
+
+    Raises:
+        SettingsError: a name is unknown, or a value is wrong.
+    """
+    values = dict(zip(ARGUMENTS, args, strict=False))
+    first = values.get("enabled", False)
+    if isinstance(first, Mapping):
+        if PICTURE in first and len(args) == len(TABLE):
+            raise SettingsError(PICTURE, f"{PICTURE} is for txt2img alone; in img2img send it in init_images.")
+        values = {**values, "enabled": True, **_known(first)}
+    values = {**values, **(overrides or {})}
+    if not TABLE["enabled"].check(values.get("enabled", False)):
+        return None
+    picture = read_picture(values.pop(PICTURE, None))
+    return Request(Settings.from_mapping(values), picture)
+
+
+def _known(named: Mapping[object, object]) -> dict[str, object]:
+    for name in named:
+        if name not in ARGUMENTS:
+            near = difflib.get_close_matches(str(name), ARGUMENTS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ARGUMENTS)}."
+            raise SettingsError(str(name), f"Ditail has no argument '{name}'; {hint}")
+    return {str(name): value for name, value in named.items()}

@@ -1,0 +1,128 @@
+"""The target's part: start at the inverted latent, and inject at every evaluation of the host's sampler.
+
+The seams are attributes of objects that live as long as one request: ``p.sample``, the sampler's function, its
+denoiser's ``forward`` and that of the model it wraps. Unlike the host's callbacks they let exceptions through, and
+there is nothing global to undo. UNet calls that do not come from the sampler are never injected.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from modules import devices, shared
+from torch import Tensor
+
+from ..core import Injection, SourceTrajectory, Window
+from ..errors import DitailError, InjectionError
+from ..settings import Settings
+from .batch import BatchSampling
+from .failure import visible
+from .levels import SamplerPlan
+from .model import encode_prompt, unet_of
+
+
+class Sampling:
+    """Ditail in one request's ``p.sample``.
+
+    Args:
+        p: the host's request.
+        settings: checked.
+        plan: the levels that were inverted.
+        trajectories: one for each distinct source.
+        sources: for each image of the request, over all batches, the index of its trajectory.
+    """
+
+    def __init__(
+        self,
+        p: Any,
+        settings: Settings,
+        plan: SamplerPlan,
+        trajectories: Sequence[SourceTrajectory],
+        sources: Sequence[int],
+    ) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._trajectories = trajectories
+        self._sources = sources
+        self._target = shared.sd_model.sd_checkpoint_info.filename
+        self._size = {"width": p.width, "height": p.height, "steps": p.steps}
+        self._batch: BatchSampling | None = None
+        self._original: Callable[..., Any] | None = None
+
+    def install(self, p: Any) -> None:
+        """Wrap ``p.sample`` on the instance."""
+        self._original = original = p.sample
+        self._had_own = "sample" in p.__dict__
+
+        @functools.wraps(original)
+        def sample(*args: Any, **kwargs: Any) -> Any:
+            if self._original is None:
+                return original(*args, **kwargs)
+            try:
+                with self._batch_of(p) as batch:
+                    result = original(*args, **kwargs)
+                    batch.require_attached()
+                    return result
+            except DitailError as error:
+                raise visible(error) from error
+
+        self._wrapper = p.sample = sample
+
+    def remove(self, p: Any) -> None:
+        """Undo :meth:`install`, or, if somebody wrapped ``p.sample`` since, do nothing from now on."""
+        if p.__dict__.get("sample") is getattr(self, "_wrapper", None):
+            if self._had_own:
+                p.sample = self._original
+            else:
+                p.__dict__.pop("sample", None)
+        self._original = None
+
+    def attach(self, sampler: Any, noise: Tensor) -> None:
+        """Take hold of the sampler that is about to run the first pass.
+
+        Raises:
+            DitailError: the inverted latent does not fit it.
+        """
+        if self._batch is not None:
+            self._batch.attach(sampler, noise)
+
+    def failed_to_attach(self, error: Exception) -> None:
+        """Keep an error of :meth:`attach`, raised in a callback, to be raised when sampling ends."""
+        if self._batch is None:
+            raise error
+        self._batch.failure = error
+
+    @contextmanager
+    def _batch_of(self, p: Any) -> Iterator[BatchSampling]:
+        model = shared.sd_model
+        if model.sd_checkpoint_info.filename != self._target:
+            raise InjectionError("Another extension changed the checkpoint after the inversion; switch it off.")
+        first = p.iteration * p.batch_size
+        wanted = self._sources[first : first + len(p.prompts)]
+        used = sorted(set(wanted))
+        joined = _join([self._trajectories[index] for index in used]).to(devices.device)
+        unet = unet_of(model)
+        injection = Injection(
+            unet,
+            feature_window=Window.from_ratio(self._settings.feature_ratio, self._plan.steps),
+            attention_window=Window.from_ratio(self._settings.attention_ratio, self._plan.steps),
+            profile=self._settings.layer_profile,
+        )
+        empty = encode_prompt(model, "", negative=True, **self._size)
+        with injection, ExitStack() as undo:
+            rows = [used.index(source) for source in wanted]
+            self._batch = BatchSampling(model, self._plan, joined, rows, injection, empty, undo)
+            try:
+                yield self._batch
+            finally:
+                self._batch = None
+
+
+def _join(trajectories: Sequence[SourceTrajectory]) -> SourceTrajectory:
+    if len(trajectories) == 1:
+        return trajectories[0]
+    return SourceTrajectory(trajectories[0].levels, torch.cat([found.latents for found in trajectories], dim=1))

@@ -1,0 +1,133 @@
+"""The panel: one control for each setting of the table, and the content picture in txt2img."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from modules import sd_models, sd_vae
+from modules.infotext_utils import PasteField
+from modules.ui_common import create_refresh_button
+from modules.ui_components import InputAccordion
+
+from ..settings import AUTOMATIC, SAME_AS_TARGET, TABLE
+from . import cache
+from .content import PICTURE
+from .infotext import paste
+from .request import ARGUMENTS
+
+ElemId = Callable[[str], str]
+
+PICTURE_LABEL = "Content picture"
+PICTURE_HELP = "The picture whose structure is kept; it is cropped and resized to the size of the generation."
+
+_PICTURE_HEIGHT = 260
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What the host wants to know of a script's controls.
+
+    Attributes:
+        components: the script's arguments in their order.
+        infotext_fields: what fills them from an infotext.
+        paste_field_names: infotext keys that "Send to img2img" carries along; none, for what it sends is Ditail's
+            result and not the picture to keep the structure of.
+    """
+
+    components: list[Any]
+    infotext_fields: list[PasteField]
+    paste_field_names: list[str]
+
+
+def build_panel(is_img2img: bool, elem_id: ElemId) -> Panel:
+    """Build one tab's panel. The host calls this several times for a tab: nothing is remembered."""
+    controls: dict[str, Any] = {}
+    title = TABLE["enabled"]
+    with InputAccordion(False, label=title.label, elem_id=elem_id("enabled")) as controls["enabled"]:
+        _help(title.help)
+        if not is_img2img:
+            controls[PICTURE] = _picture(elem_id)
+            _help(PICTURE_HELP)
+        with _row():
+            controls["source_checkpoint"] = _dropdown("source_checkpoint", source_choices(), elem_id)
+            _refresh(controls["source_checkpoint"], sd_models.list_models, source_choices, elem_id)
+            controls["source_vae"] = _dropdown("source_vae", vae_choices(), elem_id)
+            _refresh(controls["source_vae"], sd_vae.refresh_vae_list, vae_choices, elem_id)
+        for pair in (("positive_scale", "negative_scale"), ("feature_ratio", "attention_ratio")):
+            with _row():
+                controls |= {name: _control(name, elem_id) for name in pair}
+        with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
+            rest = [name for name in TABLE if name not in controls]
+            for row in (rest[:2], rest[2:]):
+                with _row():
+                    controls |= {name: _control(name, elem_id) for name in row}
+            _clear_button(elem_id)
+    names = [name for name in ARGUMENTS if name in controls]
+    pastes = [PasteField(controls[name], paste(TABLE[name])) for name in names if name in TABLE]
+    return Panel([controls[name] for name in names], pastes, [])
+
+
+def source_choices() -> list[str]:
+    """What the source checkpoint may be: file names, which stay the same when a hash becomes known."""
+    return [SAME_AS_TARGET, *sorted((info.name for info in sd_models.checkpoints_list.values()), key=str.casefold)]
+
+
+def vae_choices() -> list[str]:
+    """What the source VAE may be."""
+    return [AUTOMATIC, *sd_vae.vae_dict]
+
+
+def _row() -> Any:
+    return gr.Row(elem_classes=["ditail-row"])
+
+
+def _help(text: str) -> Any:
+    return gr.HTML(f"<p>{text}</p>", elem_classes=["ditail-help"])
+
+
+def _picture(elem_id: ElemId) -> Any:
+    return gr.Image(
+        label=PICTURE_LABEL,
+        type="pil",
+        source="upload",
+        image_mode="RGBA",
+        height=_PICTURE_HEIGHT,
+        elem_id=elem_id(PICTURE),
+    )
+
+
+def _control(name: str, elem_id: ElemId) -> Any:
+    """The control that a setting's kind asks for."""
+    setting = TABLE[name]
+    shared = {"label": setting.label, "info": setting.help, "value": setting.default, "elem_id": elem_id(name)}
+    if setting.choices is not None:
+        return gr.Radio(choices=list(setting.choices), **shared)
+    if setting.kind in (int, float):
+        return gr.Slider(minimum=setting.minimum, maximum=setting.maximum, step=setting.step, **shared)
+    return gr.Textbox(lines=2, **shared)
+
+
+def _dropdown(name: str, choices: list[str], elem_id: ElemId) -> Any:
+    setting = TABLE[name]
+    return gr.Dropdown(
+        choices=choices, label=setting.label, info=setting.help, value=setting.default, elem_id=elem_id(name)
+    )
+
+
+def _refresh(control: Any, refresh: Callable[[], Any], choices: Callable[[], list[str]], elem_id: ElemId) -> None:
+    create_refresh_button(control, refresh, lambda: {"choices": choices()}, f"{control.elem_id}_refresh")
+
+
+def _clear_button(elem_id: ElemId) -> None:
+    with gr.Row():
+        button = gr.Button("Clear cache", size="sm", elem_id=elem_id("clear_cache"))
+        message = _help("Inversions are kept for the next generation from the same picture.")
+    button.click(fn=_clear, inputs=[], outputs=[message], show_progress=False)
+
+
+def _clear() -> str:
+    cache.clear()
+    return "<p>The kept inversions are cleared.</p>"

@@ -1,0 +1,1 @@
+"""Nothing to install: the extension uses what the WebUI brings."""

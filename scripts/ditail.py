@@ -1,0 +1,76 @@
+"""The script that the WebUI loads: the order of events and nothing else."""
+
+from typing import Any
+
+from modules import script_callbacks, scripts
+
+from ditail_ext.webui import api, flow, options, ui, xyz
+from ditail_ext.webui.failure import fail_at_init
+from ditail_ext.webui.progress import InversionStopped
+from ditail_ext.webui.request import parse_request
+
+KEPT = "ditail_sampling"
+"""Attribute of the host's request under which its sampling is kept between two callbacks."""
+
+
+class Ditail(scripts.Script):
+    """Diffusion Cocktail in the img2img and txt2img tabs."""
+
+    section = "accordions"
+    create_group = False
+
+    def title(self) -> str:
+        """The name in the API."""
+        return "Ditail"
+
+    def show(self, is_img2img: bool) -> Any:
+        """In both tabs."""
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """One tab's panel."""
+        panel = ui.build_panel(is_img2img, self.elem_id)
+        self.infotext_fields = panel.infotext_fields
+        self.paste_field_names = panel.paste_field_names
+        return panel.components
+
+    def process(self, p: Any, *args: Any) -> None:
+        """Invert with the source before the host prepares anything; what fails is raised by ``p.init``."""
+        self._end(p)
+        try:
+            request = parse_request(args, getattr(p, xyz.OVERRIDES, None))
+            if request is None or flow.has_no_first_pass(p):
+                return
+            sampling = flow.begin(p, request, img2img=self.is_img2img)
+        except InversionStopped:
+            flow.make_nothing(p)
+        except Exception as error:  # noqa: BLE001 - the host would swallow it; it is raised again
+            fail_at_init(p, error)
+        else:
+            sampling.install(p)
+            setattr(p, KEPT, sampling)
+
+    def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
+        """Take hold of the first pass's sampler, which in txt2img does not exist before."""
+        sampling = getattr(p, KEPT, None)
+        if sampling is None or getattr(p, "is_hr_pass", False):
+            return
+        try:
+            sampling.attach(p.sampler, kwargs["noise"])
+        except Exception as error:  # noqa: BLE001 - the host would swallow it; it is raised again
+            sampling.failed_to_attach(error)
+
+    def postprocess(self, p: Any, *args: Any) -> None:
+        """Let go of the request."""
+        self._end(p)
+        flow.make_again(p)
+
+    def _end(self, p: Any) -> None:
+        sampling = p.__dict__.pop(KEPT, None)
+        if sampling is not None:
+            sampling.remove(p)
+
+
+script_callbacks.on_ui_settings(options.add_options)
+script_callbacks.on_before_ui(xyz.add_axes)
+script_callbacks.on_app_started(api.add_routes)

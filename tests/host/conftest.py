@@ -1,0 +1,78 @@
+"""A real WebUI for the tests in this folder; without one they are skipped, and the summary says so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import checkpoints
+from harness.browser import NO_BROWSER, NO_SELENIUM
+from harness.probe import Probe
+from harness.server import WebUI, find_webui
+
+NO_WEBUI = "no WebUI found: set WEBUI_DIR to an installed AUTOMATIC1111 WebUI 1.10 to run tests/host"
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies here, and skip it where there is no WebUI."""
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker(pytest.mark.host)
+            if find_webui() is None:
+                item.add_marker(pytest.mark.skip(reason=NO_WEBUI))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line that nobody overlooks, for each thing that was missing."""
+    skipped = {str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])}
+    for missing in (NO_WEBUI, NO_BROWSER, NO_SELENIUM):
+        if any(missing in reason for reason in skipped):
+            terminalreporter.write_line(f"NOT TESTED: {missing}", red=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def model_files(pytestconfig: pytest.Config) -> Path:
+    """Folder with ``checkpoints`` and ``Lora``, made once and kept in pytest's cache."""
+    made_by = Path(checkpoints.__file__)
+    recipe = hashlib.sha256(made_by.read_bytes() + made_by.with_name("sd1.yaml").read_bytes()).hexdigest()[:12]
+    folder = Path(pytestconfig.cache.mkdir(f"ditail-models-{recipe}"))
+    checkpoints.make_all(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start_webui(model_files: Path) -> Iterator[Callable[..., WebUI]]:
+    """Starts a WebUI: ``start_webui(flags=[...], options={...}, auth=(user, password), ui_config={...})``.
+
+    The same arguments give the same running one; all end with the session.
+    """
+    running: dict[str, WebUI] = {}
+
+    def start(**how: Any) -> WebUI:
+        key = repr(sorted(how.items()))
+        if key not in running:
+            running[key] = WebUI(model_files, **how)
+        return running[key]
+
+    yield start
+    for webui in running.values():
+        webui.stop()
+
+
+@pytest.fixture(scope="session")
+def webui(start_webui: Callable[..., WebUI]) -> WebUI:
+    """The WebUI that most tests share: checkpoint alpha, limit 1."""
+    return start_webui()
+
+
+@pytest.fixture
+def probe(webui: WebUI) -> Iterator[Probe]:
+    """The shared WebUI's probe, with all switches off before and after."""
+    webui.probe.reset()
+    yield webui.probe
+    webui.probe.reset()

@@ -1,0 +1,1 @@
+"""A real WebUI under test: its checkpoints, its server, a client, a browser."""

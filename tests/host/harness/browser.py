@@ -1,0 +1,170 @@
+"""A headless Chromium on a WebUI's page."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NO_BROWSER = "no Chromium found: put chromium and chromedriver on the PATH to test the panel"
+NO_SELENIUM = "no selenium: install requirements/test.txt to test the panel"
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+
+_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+    *("--window-size=1500,3200", "--force-device-scale-factor=1", "--lang=en"),
+)
+
+READY = """
+const app = window.gradioApp ? gradioApp() : document;
+return app.querySelector('#txt2img_generate') !== null && app.querySelector('#setting_sd_model_checkpoint') !== null
+    && app.querySelector('#script_img2img_ditail_enabled') !== null;
+"""
+
+SET_VALUE = """
+const input = gradioApp().querySelector(arguments[0]);
+input.value = arguments[1];
+input.dispatchEvent(new Event('input', {bubbles: true}));
+input.dispatchEvent(new Event('change', {bubbles: true}));
+"""
+
+
+def missing() -> str | None:
+    """What a browser test lacks here; ``None`` if nothing."""
+    try:
+        import selenium  # noqa: F401
+    except ImportError:
+        return NO_SELENIUM
+    return None if _chromium() and shutil.which("chromedriver") else NO_BROWSER
+
+
+def _chromium() -> str | None:
+    return next((path for name in CHROMIUMS if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A Chromium of its own, with an empty profile."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    with tempfile.TemporaryDirectory(prefix="ditail-chromium-", ignore_cleanup_errors=True) as profile:
+        options = Options()
+        options.binary_location = _chromium() or ""
+        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.page_load_strategy = "none"  # the page waits for hosts that may not be reached
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        try:
+            yield driver
+        finally:
+            driver.quit()
+
+
+def wait(condition: Callable[[], Any], what: str, limit: float = 120) -> Any:
+    """Ask again until there is an answer."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.2)
+    raise AssertionError(f"waited {limit} s for {what}")
+
+
+class Page:
+    """The WebUI's page in a browser."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self.driver = driver
+        self.url = url
+        self.open()
+
+    def open(self) -> None:
+        """Load the page, or load it again."""
+        self.driver.get(self.url)
+        wait(self._ready, "the page")
+        time.sleep(2)  # its scripts attach themselves to what has just been drawn
+
+    def run(self, script: str, *args: Any) -> Any:
+        return self.driver.execute_script(script, *args)
+
+    def tab(self, name: str) -> None:
+        """Show ``txt2img`` or ``img2img``."""
+        self.run(f"switch_to_{name}()")
+        wait(lambda: self.run("return get_uiCurrentTabContent().id") == f"tab_{name}", f"tab {name}")
+
+    def click(self, selector: str) -> None:
+        self.run("gradioApp().querySelector(arguments[0]).click()", selector)
+
+    def set(self, selector: str, value: object) -> None:
+        """Type into a control."""
+        self.run(SET_VALUE, selector, value)
+        time.sleep(0.2)
+
+    def options(self, selector: str) -> list[str]:
+        """What a drop-down offers."""
+        self.run("gradioApp().querySelector(arguments[0]).focus()", f"{selector} input")
+        script = "return [...gradioApp().querySelectorAll(arguments[0])].map(item => item.ariaLabel)"
+        found = wait(lambda: self.run(script, f"{selector} ul.options li"), "the choices", 10)
+        self.run("gradioApp().querySelector(arguments[0]).blur()", f"{selector} input")
+        return found
+
+    def choose(self, selector: str, option: str) -> None:
+        """Take an entry of a drop-down, as the mouse does."""
+        self.run("gradioApp().querySelector(arguments[0]).focus()", f"{selector} input")
+        item = f"{selector} ul.options li[aria-label='{option}']"
+        found = "return gradioApp().querySelector(arguments[0]) !== null"
+        wait(lambda: self.run(found, item), f"the choice {option}", 10)
+        press = "gradioApp().querySelector(arguments[0]).dispatchEvent(new MouseEvent('mousedown', {bubbles: true}))"
+        self.run(press, item)
+        wait(lambda: self.value(f"{selector} input") == option, f"{option} to be chosen", 10)
+
+    def upload(self, selector: str, file: Path) -> None:
+        """Give a picture to a control."""
+        from selenium.webdriver.common.by import By
+
+        self.driver.find_element(By.CSS_SELECTOR, f"{selector} input[type=file]").send_keys(str(file))
+        drawn = "return gradioApp().querySelector(arguments[0]) !== null"
+        wait(lambda: self.run(drawn, f"{selector} img"), "the picture to be shown", 20)
+
+    def value(self, selector: str) -> Any:
+        return self.run("return gradioApp().querySelector(arguments[0]).value", selector)
+
+    def checked(self, selector: str) -> bool:
+        return self.run("return gradioApp().querySelector(arguments[0]).checked", selector)
+
+    def visible(self, selector: str) -> bool:
+        shown = "const e = gradioApp().querySelector(arguments[0]); return e !== null && e.offsetParent !== null"
+        return self.run(shown, selector)
+
+    def text(self, selector: str) -> str:
+        return self.run("return gradioApp().querySelector(arguments[0])?.innerText || ''", selector)
+
+    def shoot(self, selector: str, file: Path) -> None:
+        """A picture of one element."""
+        from selenium.webdriver.common.by import By
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.driver.find_element(By.CSS_SELECTOR, selector).screenshot(str(file))
+
+    def severe(self) -> list[str]:
+        """Errors in the console, but for those of other hosts that could not be reached."""
+        entries = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        return [text for text in entries if self.url in text or "://" not in text.split(" ", 1)[0]]
+
+    def _ready(self) -> bool:
+        from selenium.common.exceptions import WebDriverException
+
+        try:
+            return bool(self.run(READY))
+        except WebDriverException:
+            return False

@@ -1,0 +1,116 @@
+"""What a test says to a WebUI, and how it looks at the answer."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import requests
+from PIL import Image
+
+TIMEOUT = 300
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status and JSON (or text) of one HTTP request."""
+
+    status: int
+    body: Any
+
+    @property
+    def sentence(self) -> str:
+        """What the answer tells a person."""
+        if not isinstance(self.body, dict):
+            return str(self.body)
+        return str(self.body.get("detail") or self.body.get("errors") or "")
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        return [decode(text) for text in self.body["images"]]
+
+    @property
+    def pixels(self) -> list[bytes]:
+        """The pictures' bytes without their metadata: equal only for equal pictures."""
+        return [picture.tobytes() for picture in self.pictures]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return json.loads(self.body["info"])
+
+    @property
+    def infotext(self) -> str:
+        return self.info["infotexts"][0]
+
+
+class Client:
+    """A WebUI's HTTP interface."""
+
+    def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
+        self.url = url
+        self.auth = auth
+
+    def get(self, path: str, **query: Any) -> Answer:
+        return _answer(requests.get(self.url + path, params=query, auth=self.auth, timeout=TIMEOUT))
+
+    def post(self, path: str, payload: Any = None) -> Answer:
+        return _answer(requests.post(self.url + path, json=payload or {}, auth=self.auth, timeout=TIMEOUT))
+
+    def txt2img(self, ditail: list[Any] | dict[str, Any] | None = None, **request: Any) -> Answer:
+        """A small picture; ``ditail`` is the arguments' list, or one dict by name."""
+        return self.post("/sdapi/v1/txt2img", _request(ditail, request))
+
+    def img2img(self, ditail: list[Any] | dict[str, Any] | None = None, **request: Any) -> Answer:
+        """The same from the red circle, unless ``init_images`` says another picture."""
+        start = {"init_images": [encode(circle())], "denoising_strength": 0.75}
+        return self.post("/sdapi/v1/img2img", _request(ditail, start | request))
+
+
+def _request(ditail: list[Any] | dict[str, Any] | None, request: dict[str, Any]) -> dict[str, Any]:
+    usual = {
+        "prompt": "a red circle",
+        "negative_prompt": "blue",
+        "width": 128,
+        "height": 128,
+        "steps": 6,
+        "cfg_scale": 4,
+        "seed": 7,
+        "sampler_name": "DDIM",
+        "save_images": False,
+    }
+    merged = usual | request
+    if ditail is not None:
+        args = [ditail] if isinstance(ditail, dict) else ditail
+        merged["alwayson_scripts"] = {**merged.get("alwayson_scripts", {}), "Ditail": {"args": args}}
+    return merged
+
+
+def _answer(response: requests.Response) -> Answer:
+    try:
+        body = response.json()
+    except ValueError:
+        body = response.text
+    return Answer(response.status_code, body)
+
+
+def circle(size: int = 128, colour: tuple[int, int, int] = (220, 40, 40)) -> Image.Image:
+    """A disc on grey: a picture with structure."""
+    rows, columns = np.mgrid[0:size, 0:size]
+    pixels = np.full((size, size, 3), 128, np.uint8)
+    pixels[(rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 4) ** 2] = colour
+    return Image.fromarray(pixels)
+
+
+def encode(picture: Image.Image) -> str:
+    """Base64 of a PNG, as the API takes pictures."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def decode(text: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(text.split(",", 1)[-1]))).convert("RGB")

@@ -1,0 +1,111 @@
+"""The probe extension as a test sees it: what the UNet was called with, the host's state, switches."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .client import Client
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the UNet.
+
+    Attributes:
+        checkpoint: file name of the loaded checkpoint.
+        x: (rows, 4, h, w) as the UNet got it.
+        timesteps: (rows,).
+        context: text embeddings (rows, tokens, width); None where the call did not finish.
+        output: what it returned; None where it did not finish (cut short, or an exception).
+        sampling: it was made while ``p.sample`` ran.
+    """
+
+    checkpoint: str
+    x: np.ndarray
+    timesteps: np.ndarray
+    context: np.ndarray | None
+    output: np.ndarray | None
+    sampling: bool
+
+    @property
+    def rows(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Records:
+    """What happened since the last reset.
+
+    Attributes:
+        calls: the UNet's, in order.
+        samples: the final latents (batch, 4, h, w) of each batch.
+        init_latents: img2img's encoded picture of each batch.
+        loads: file names whose weights were loaded into a model, in order.
+        reuses: file names of models that were switched to without loading.
+        encodes: calls of the VAE's encoder.
+    """
+
+    calls: list[Call]
+    samples: list[np.ndarray]
+    init_latents: list[np.ndarray]
+    loads: list[str]
+    reuses: list[str]
+    encodes: int
+
+    @property
+    def rows(self) -> int:
+        return sum(call.rows for call in self.calls)
+
+
+class Probe:
+    """The probe extension of one WebUI."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def reset(self, **switches: Any) -> None:
+        """Forget what was recorded and set the switches, all others off.
+
+        Switches: ``throw_at`` (the UNet call, from 1, that raises), ``throw`` (name of the exception's class:
+        RuntimeError, OutOfMemoryError, ...), ``throw_load`` (file name whose next load raises, once),
+        ``stop_at`` (the UNet call at which ``stop`` is pressed), ``stop`` (interrupt, skip or stop_generating),
+        ``delay`` (seconds before each UNet call).
+        """
+        answer = self._client.post("/probe/reset", switches)
+        assert answer.status == 200, answer.body
+
+    def state(self) -> dict[str, Any]:
+        """What must be the same before and after any request.
+
+        Hooks and instance forwards of the model's modules, checkpoint, VAE, LoRAs, hypernetworks, options,
+        hashes of the noise schedule and the weights, number of callbacks.
+        """
+        answer = self._client.get("/probe/state")
+        assert answer.status == 200, answer.body
+        return answer.body
+
+    def count(self) -> int:
+        """UNet calls so far; answers while a request runs."""
+        return self._client.get("/probe/count").body["calls"]
+
+    def records(self) -> Records:
+        body = self._client.get("/probe/records").body
+        calls = [
+            Call(**{name: _array(value) if name in _ARRAYS else value for name, value in call.items()})
+            for call in body.pop("calls")
+        ]
+        latents = {name: [_array(text) for text in body.pop(name)] for name in ("samples", "init_latents")}
+        return Records(calls=calls, **latents, **body)
+
+
+_ARRAYS = ("x", "timesteps", "context", "output")
+
+
+def _array(text: str | None) -> np.ndarray | None:
+    return None if text is None else np.load(io.BytesIO(base64.b64decode(text)))

@@ -1,0 +1,163 @@
+"""Starts a WebUI with the extension and the probe, waits for it, ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .client import Client
+from .probe import Probe
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PROBE = REPOSITORY / "tests" / "host" / "probe"
+
+START_LIMIT = 300
+"""Seconds; a WebUI starts in ten on a quiet machine."""
+
+FLAGS = (
+    *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--skip-install"),
+    *("--no-half", "--use-cpu", "all", "--opt-sdp-attention"),
+    *("--no-download-sd-model", "--do-not-download-clip", "--api"),
+)
+
+OPTIONS = {
+    "sd_checkpoints_limit": 1,
+    "samples_save": False,
+    "grid_save": False,
+    "save_images_add_number": False,
+    "sd_model_checkpoint": "alpha.safetensors",
+}
+
+
+def find_webui() -> Path | None:
+    """Where a WebUI with its own Python is installed: $WEBUI_DIR, or the home folder."""
+    named = os.environ.get("WEBUI_DIR")
+    folder = Path(named) if named else Path.home() / "stable-diffusion-webui"
+    return folder if (folder / "launch.py").is_file() and webui_python(folder).is_file() else None
+
+
+def webui_python(folder: Path) -> Path:
+    """The interpreter of a WebUI's own environment."""
+    return folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+class WebUI(Client):
+    """A running WebUI of our own, with a data folder that is thrown away with it.
+
+    Attributes:
+        data: its data folder; ``data / "checkpoints"`` is its own to add files to.
+        probe: what the UNet saw, and switches to make it fail.
+    """
+
+    def __init__(
+        self,
+        files: Path,
+        flags: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+        auth: tuple[str, str] | None = None,
+        ui_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.data = Path(tempfile.mkdtemp(prefix="ditail-webui-"))
+        self._port = _free_port()
+        super().__init__(f"http://127.0.0.1:{self._port}", auth)
+        self.probe = Probe(self)
+        _lay_out(self.data, files)
+        _write(self.data / "config.json", {**OPTIONS, **(options or {})})
+        _write(self.data / "ui-config.json", ui_config or {})
+        if auth:
+            flags = [*flags, "--api-auth", ":".join(auth)]
+        self._log = self.data / "log.txt"
+        self._process = self._start(flags)
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def starts(self) -> int:
+        """How often its page has been built: once, and once more for each "Reload UI"."""
+        return self.log().count("Startup time:")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.data / "checkpoints"
+
+    def log(self) -> str:
+        """What it has written to its console so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> None:
+        """End it and remove its data folder."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        keep = os.environ.get("DITAIL_KEEP_LOGS")
+        if keep:
+            Path(keep).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._log, Path(keep) / f"{self.data.name}.txt")
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def _start(self, flags: Sequence[str]) -> subprocess.Popen[bytes]:
+        webui = find_webui()
+        assert webui is not None, "no WebUI to start"
+        places = ["--data-dir", self.data, "--ckpt-dir", self.checkpoints, "--port", self._port]
+        command = [webui_python(webui), "launch.py", *FLAGS, *places, *flags]
+        with self._log.open("wb") as log:
+            return subprocess.Popen(
+                [str(word) for word in command], cwd=webui, env=_environment(), stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def _wait(self) -> None:
+        limit = time.monotonic() + START_LIMIT
+        while time.monotonic() < limit:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"The WebUI ended while starting:\n{self.log()[-4000:]}")
+            # A request that comes before it is complete makes it fail ("Cannot add middleware ..."): read, do not ask.
+            if self.starts and self._has_model():
+                return
+            time.sleep(0.25)
+        raise RuntimeError(f"The WebUI did not start in {START_LIMIT} s:\n{self.log()[-4000:]}")
+
+    def _has_model(self) -> bool:
+        return self.get("/probe/state").status == 200  # waits for the model, which is loaded in the background
+
+
+def _lay_out(data: Path, files: Path) -> None:
+    for name in ("checkpoints", "extensions", "models/Lora"):
+        (data / name).mkdir(parents=True)
+    for file in (files / "checkpoints").iterdir():
+        (data / "checkpoints" / file.name).symlink_to(file)
+    for file in (files / "Lora").iterdir():
+        (data / "models" / "Lora" / file.name).symlink_to(file)
+    (data / "extensions" / "ditail").symlink_to(REPOSITORY, target_is_directory=True)
+    (data / "extensions" / "probe").symlink_to(PROBE, target_is_directory=True)
+
+
+def _write(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(dict(values)), encoding="utf-8")
+
+
+def _environment() -> dict[str, str]:
+    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    # Networks this small lose far more by threads waiting for each other than they gain.
+    return {**os.environ, **quiet, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

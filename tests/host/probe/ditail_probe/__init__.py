@@ -1,0 +1,1 @@
+"""Watches a WebUI from inside, for the tests."""

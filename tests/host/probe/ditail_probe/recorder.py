@@ -1,0 +1,147 @@
+"""Records every call of the UNet and every load of a checkpoint; breaks them when told to."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import inspect
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ldm.models.autoencoder import AutoencoderKL
+from ldm.modules.diffusionmodules.openaimodel import UNetModel
+from modules import sd_models, shared
+from torch.nn.modules import module as torch_module
+
+
+@dataclass
+class Switches:
+    """What goes wrong, and when; see the test's side for the meaning of each."""
+
+    throw_at: int | None = None
+    throw: str = "RuntimeError"
+    throw_load: str | None = None
+    stop_at: int | None = None
+    stop: str = "interrupt"
+    delay: float = 0.0
+
+
+@dataclass
+class Recorder:
+    """What happened since the last reset."""
+
+    switches: Switches = field(default_factory=Switches)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[str] = field(default_factory=list)
+    init_latents: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    reuses: list[str] = field(default_factory=list)
+    encodes: int = 0
+
+    def reset(self, switches: dict[str, Any]) -> None:
+        for entry in dataclasses.fields(self):
+            setattr(self, entry.name, entry.default_factory() if callable(entry.default_factory) else entry.default)
+        self.switches = Switches(**switches)
+
+    def report(self) -> dict[str, Any]:
+        names = [entry.name for entry in dataclasses.fields(self) if entry.name != "switches"]
+        return {name: getattr(self, name) for name in names}
+
+    def before_unet(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        if not isinstance(module, UNetModel):
+            return
+        time.sleep(self.switches.delay)
+        call = {"checkpoint": loaded_file(), "x": pack(args[0]), "timesteps": pack(args[1])}
+        self.calls.append({**call, "context": None, "output": None, "sampling": _in_sample()})
+        if len(self.calls) == self.switches.stop_at:
+            getattr(shared.state, self.switches.stop)()
+        if len(self.calls) == self.switches.throw_at:
+            raise exception(self.switches.throw)
+
+    def after_unet(self, module: torch.nn.Module, _args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        if isinstance(module, UNetModel) and self.calls:
+            self.calls[-1].update(context=pack(kwargs.get("context")), output=pack(output))
+
+    def before_load(self, file: str) -> None:
+        self.loads.append(file)
+        if file == self.switches.throw_load:
+            self.switches.throw_load = None
+            raise exception(self.switches.throw)
+
+
+RECORDER = Recorder()
+
+
+def exception(name: str) -> Exception:
+    """An exception by its class's name; the memory error is torch's own."""
+    text = "thrown by the probe"
+    if name == "OutOfMemoryError":
+        return torch.cuda.OutOfMemoryError(text)
+    known = {"RuntimeError": RuntimeError, "ValueError": ValueError, "KeyError": KeyError, "MemoryError": MemoryError}
+    return known[name](text)
+
+
+def pack(tensor: torch.Tensor | None) -> str | None:
+    if tensor is None:
+        return None
+    buffer = io.BytesIO()
+    np.save(buffer, tensor.detach().float().cpu().numpy())
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def loaded_file() -> str:
+    model = sd_models.model_data.sd_model
+    return Path(model.sd_checkpoint_info.filename).name if model is not None else ""
+
+
+def _in_sample() -> bool:
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "sample" and frame.f_code.co_filename.endswith("processing.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def install() -> None:
+    """Watch, once in the life of this module; not by hooks on modules, which would show in the state."""
+    torch_module.register_module_forward_pre_hook(RECORDER.before_unet)
+    torch_module.register_module_forward_hook(RECORDER.after_unet, with_kwargs=True)
+    _before(sd_models, "load_model_weights", lambda model, info, *_, **__: RECORDER.before_load(_name(info)))
+    _before(AutoencoderKL, "encode", lambda *_, **__: setattr(RECORDER, "encodes", RECORDER.encodes + 1))
+    reload_model = sd_models.reload_model_weights
+
+    @functools.wraps(reload_model)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        before, loads = loaded_file(), len(RECORDER.loads)
+        result = reload_model(*args, **kwargs)
+        if loaded_file() != before and len(RECORDER.loads) == loads:
+            RECORDER.reuses.append(loaded_file())
+        return result
+
+    sd_models.reload_model_weights = watched
+
+
+def _name(info: Any) -> str:
+    return Path(info.filename).name
+
+
+def _before(owner: Any, name: str, action: Callable[..., None]) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        action(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, watched)
+
+
+install()

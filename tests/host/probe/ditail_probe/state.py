@@ -1,0 +1,71 @@
+"""What a request must leave as it found it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from typing import Any
+
+import torch
+from modules import extra_networks, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
+from torch.nn.modules import module as torch_module
+
+from .recorder import loaded_file
+
+
+def snapshot() -> dict[str, Any]:
+    model = shared.sd_model
+    unet = model.model.diffusion_model
+    return {
+        "checkpoint": loaded_file(),
+        "vae": sd_vae.get_loaded_vae_name(),
+        "loaded_models": [loaded.sd_checkpoint_info.name for loaded in sd_models.model_data.loaded_sd_models],
+        "modules": _touched_modules(model),
+        "global_hooks": len(torch_module._global_forward_hooks) + len(torch_module._global_forward_pre_hooks),
+        "attributes": sorted(name for name in vars(unet) if not name.startswith("_")),
+        "patched": [name for name in ("apply_model", "forward") if name in {**vars(model), **vars(model.model)}],
+        "weights": _hash(unet.state_dict()),
+        "vae_weights": _hash(model.first_stage_model.state_dict()),
+        "alphas": _hash({"alphas": model.alphas_cumprod}),
+        "device": str(next(unet.parameters()).device),
+        "training": any(module.training for module in unet.modules()),
+        "text_encoder": type(model.cond_stage_model).__name__,
+        "clip_layer_hijack": sd_hijack.model_hijack.clip is model.cond_stage_model,
+        "sd_unet": str(sd_unet.current_unet),
+        "loras": _loras(),
+        "hypernetworks": [network.name for network in shared.loaded_hypernetworks],
+        "options": {name: value for name, value in shared.opts.data.items() if name not in _COSMETIC},
+        "callbacks": {name: len(callbacks) for name, callbacks in script_callbacks.callback_map.items()},
+        "grad": torch.is_grad_enabled(),
+    }
+
+
+_COSMETIC = ("sd_checkpoint_hash",)  # the host writes it at every load, even where it keeps the option itself
+
+
+def _touched_modules(model: torch.nn.Module) -> dict[str, list[str]]:
+    """Hooks and instance forwards by module name."""
+    touched = {}
+    for name, module in model.named_modules():
+        marks = []
+        if "forward" in vars(module):
+            marks.append(f"forward {getattr(vars(module)['forward'], '__qualname__', '?')}")
+        for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
+            marks += [f"{kind} {getattr(hook, '__qualname__', hook)}" for hook in getattr(module, kind).values()]
+        if marks:
+            touched[name] = marks
+    return touched
+
+
+def _hash(tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _loras() -> list[str]:
+    lora = extra_networks.extra_network_registry.get("lora")
+    networks = getattr(sys.modules.get(type(lora).__module__), "networks", None)
+    return [network.name for network in getattr(networks, "loaded_networks", [])]

@@ -1,0 +1,32 @@
+from ditail_probe import recorder, state
+from fastapi import Body
+from modules import script_callbacks, scripts
+
+
+class Probe(scripts.Script):
+    def title(self):
+        return "Probe"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def process_batch(self, p, *args, **kwargs):
+        if getattr(p, "init_latent", None) is not None:
+            recorder.RECORDER.init_latents.append(recorder.pack(p.init_latent))
+
+    def post_sample(self, p, ps, *args):
+        recorder.RECORDER.samples.append(recorder.pack(ps.samples))
+
+
+def add_routes(_demo, app):
+    app.add_api_route("/probe/reset", reset, methods=["POST"])
+    app.add_api_route("/probe/count", lambda: {"calls": len(recorder.RECORDER.calls)}, methods=["GET"])
+    app.add_api_route("/probe/records", recorder.RECORDER.report, methods=["GET"])
+    app.add_api_route("/probe/state", state.snapshot, methods=["GET"])
+
+
+def reset(switches: dict = Body(default={})):  # noqa: B008
+    recorder.RECORDER.reset(switches)
+
+
+script_callbacks.on_app_started(add_routes)

@@ -1,0 +1,98 @@
+"""Whatever fails: a sentence, and everything as it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.client import Answer
+from harness.probe import Probe
+from harness.server import WebUI
+
+BETA = {"source_checkpoint": "beta.safetensors"}
+
+
+@pytest.fixture
+def unchanged(webui: WebUI, probe: Probe) -> Iterator[None]:
+    """Compares the host's state and an ordinary request's picture before and after the test."""
+    webui.post("/ditail/v1/cache/clear")
+    before, state = webui.txt2img().pixels, probe.state()
+    yield
+    probe.reset()
+    after = probe.state()
+    assert {name: (state[name], after[name]) for name in state if state[name] != after[name]} == {}
+    assert webui.txt2img().pixels == before
+
+
+@pytest.fixture
+def bad_file(webui: WebUI) -> Iterator[Callable[[str, Callable[[bytes], bytes]], str]]:
+    """Puts a damaged copy of a checkpoint into the WebUI's folder for the time of a test."""
+    made: list[Path] = []
+
+    def make(name: str, damage: Callable[[bytes], bytes]) -> str:
+        original = webui.checkpoints / f"twin{Path(name).suffix}"
+        path = webui.checkpoints / name
+        path.write_bytes(damage(original.read_bytes()))
+        made.append(path)
+        assert webui.post("/sdapi/v1/refresh-checkpoints").status == 200
+        return name
+
+    yield make
+    for path in made:
+        path.unlink()
+    webui.post("/sdapi/v1/refresh-checkpoints")
+
+
+def refused(answer: Answer, *words: str) -> None:
+    assert answer.status == 422, answer.body
+    assert all(word in answer.sentence for word in words), answer.sentence
+    assert answer.sentence.endswith(".")
+
+
+@pytest.mark.usefixtures("unchanged")
+class TestRefusals:
+    @pytest.mark.parametrize("name", ["nothing", "a", "", "[deadbeef00]", "beta.safetensor"])
+    def test_unknown_checkpoint(self, webui: WebUI, probe: Probe, name: str):
+        if name:
+            refused(webui.img2img({"source_checkpoint": name}), "source_checkpoint", f"'{name}'")
+        else:
+            assert webui.img2img({"source_checkpoint": name}).status == 200
+        assert probe.records().loads == []
+
+    def test_ambiguous_checkpoint(self, webui: WebUI):
+        refused(webui.img2img({"source_checkpoint": "twin"}), "twin.ckpt", "twin.safetensors")
+
+    def test_truncated_file(self, webui: WebUI, probe: Probe, bad_file):
+        name = bad_file("short.safetensors", lambda content: content[: len(content) // 2])
+        refused(webui.img2img({"source_checkpoint": name}), name, "damaged")
+        assert probe.records().loads == []
+
+    def test_header_of_garbage(self, webui: WebUI, bad_file):
+        name = bad_file("garbage.safetensors", lambda content: b"\xff" * 4096)
+        refused(webui.img2img({"source_checkpoint": name}), name, "damaged")
+
+    def test_pickle_of_garbage(self, webui: WebUI, bad_file):
+        name = bad_file("garbage.ckpt", lambda content: content[: len(content) // 2])
+        refused(webui.img2img({"source_checkpoint": name}), name)
+
+    def test_unknown_vae(self, webui: WebUI):
+        refused(webui.img2img({**BETA, "source_vae": "no.safetensors"}), "source_vae", "no.safetensors")
+
+    def test_no_steps(self, webui: WebUI):
+        refused(webui.img2img(BETA, denoising_strength=0.1), "denoising strength")
+
+    def test_no_picture(self, webui: WebUI):
+        refused(webui.txt2img(BETA), "picture")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [("token_merging_ratio", 0.5, "token merging"), ("hypertile_enable_unet", True, "Hypertile")],
+)
+def test_options_that_change_tokens(webui: WebUI, option: str, value: object, word: str):
+    webui.post("/sdapi/v1/options", {option: value})
+    try:
+        refused(webui.img2img(BETA), word)
+    finally:
+        webui.post("/sdapi/v1/options", {option: type(value)()})

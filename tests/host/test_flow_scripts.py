@@ -1,0 +1,83 @@
+"""Other scripts of the WebUI around Ditail: those that use one request for several generations, or blend masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from harness.client import circle, encode
+from harness.probe import Probe
+from harness.server import WebUI
+from test_flow_modes import mask
+
+BETA = {"source_checkpoint": "beta.safetensors"}
+
+
+def rows_recorded(probe: Probe) -> int:
+    return sum(call.output is None for call in probe.records().calls)
+
+
+def run(webui: WebUI, probe: Probe, **request: Any) -> None:
+    webui.post("/ditail/v1/cache/clear")
+    probe.reset()
+    answer = webui.img2img(BETA, **request)
+    assert answer.status == 200, answer.sentence
+
+
+def test_loopback(webui: WebUI, probe: Probe):
+    """Each round's picture is inverted anew."""
+    run(webui, probe, script_name="Loopback", script_args=[2, 0.75, "Linear", "None"])
+    records = probe.records()
+    assert len(records.samples) == 2
+    assert records.loads.count("beta.safetensors") == 2
+    assert rows_recorded(probe) == 4
+
+
+def test_sd_upscale(webui: WebUI, probe: Probe):
+    """Each tile is a picture of its own."""
+    run(webui, probe, script_name="SD upscale", script_args=["", 32, 0, 1.0], init_images=[encode(circle(200))])
+    records = probe.records()
+    assert len(records.samples) > 1
+    assert rows_recorded(probe) == 2 * len(records.samples)
+
+
+def test_soft_inpainting(webui: WebUI, probe: Probe):
+    soft = {"soft inpainting": {"args": [True, 1, 0.5, 4, 0, 0.5, 2]}}
+    for sampler in ("DDIM", "Euler"):
+        run(
+            webui, probe, alwayson_scripts=soft, mask=mask(), inpaint_full_res=False, inpainting_fill=1,
+            sampler_name=sampler,
+        )  # fmt: skip
+        assert rows_recorded(probe) > 0
+
+
+@pytest.mark.parametrize("axis", ["[Ditail] Attention ratio", "Steps"])
+def test_grid(webui: WebUI, probe: Probe, axis: str):
+    """A cell is a copy of the request; a failing one is empty and the others are made."""
+    labels = {"[Ditail] Attention ratio": "0, 1", "Steps": "6, 8"}
+    axes = [option for option in webui.get("/sdapi/v1/script-info").body if option["name"] == "x/y/z plot"]
+    names = next(arg["choices"] for arg in axes[-1]["args"] if arg["choices"])
+    if axis not in names:
+        axis = next(name for name in names if "ttention ratio" in name)
+    args = [
+        names.index(axis),
+        labels.get(axis, "0, 1"),
+        [],
+        0,
+        "",
+        [],
+        0,
+        "",
+        [],
+        True,
+        False,
+        False,
+        False,
+        False,
+        False,
+        False,
+        0,
+        False,
+    ]
+    run(webui, probe, script_name="x/y/z plot", script_args=args, init_images=[encode(circle())])
+    assert len(probe.records().samples) == 2

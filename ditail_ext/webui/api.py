@@ -38,11 +38,12 @@ def schema() -> dict[str, Any]:
 
 def cache_state() -> dict[str, int]:
     """How many inversions are kept, and the memory they take. The cache guards itself: nobody waits in the queue."""
-    return {"inversions": len(cache.trajectories), "bytes": cache.trajectories.nbytes}
+    kept = cache.trajectories
+    return {"inversions": len(kept), "bytes": kept.nbytes, "feature_bytes": cache.features.nbytes}
 
 
 def clear_cache() -> dict[str, int]:
-    """Forget the kept inversions."""
+    """Forget the kept inversions and features."""
     cache.clear()
     return cache_state()
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core import Condition, Injection, Level, SourceTrajectory
+from ..core import BankSlot, Condition, Injection, Level, SourceTrajectory
 from ..errors import InjectionError
 from .levels import SAME_SIGMA, LevelReader, SamplerPlan
 from .model import noise_predictor, original_forward, precision, schedule_of, unet_of
@@ -37,6 +37,7 @@ class BatchSampling:
         injection: Injection,
         empty: Condition,
         undo: ExitStack,
+        slots: Callable[[Level], BankSlot] | None = None,
     ) -> None:
         self._model = model
         self._plan = plan
@@ -45,6 +46,7 @@ class BatchSampling:
         self._injection = injection
         self._empty = empty
         self._undo = undo
+        self._slots = slots
         self._step = 0
         self._rows: Iterator[int] = iter(())
         self._read: LevelReader | None = None
@@ -155,7 +157,7 @@ class BatchSampling:
             with original_forward(unet_of(self._model)), precision():
                 noise_predictor(self._model, own)(source, level, self._empty)
 
-        self._injection.record(self._step, run)
+        self._injection.record(self._step, run, None if self._slots is None else self._slots(level))
 
     @contextmanager
     def _noisy_mask(self, denoiser: Any, level: Level) -> Iterator[None]:

@@ -1,11 +1,11 @@
-"""Source trajectories kept in memory between generations, the longest unused forgotten first."""
+"""What is kept in memory between generations, the longest unused forgotten first: trajectories and features."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 
-from ..core import SourceTrajectory
+from ..core import BankShelf, SourceTrajectory
 
 
 class TrajectoryCache:
@@ -56,8 +56,10 @@ class TrajectoryCache:
 
 
 trajectories = TrajectoryCache()
+features = BankShelf(0)
 
 
 def clear() -> None:
-    """Forget all kept trajectories."""
+    """Forget everything that is kept."""
     trajectories.clear()
+    features.clear()

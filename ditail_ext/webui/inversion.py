@@ -30,6 +30,9 @@ from .swap import source_loaded
 logger = logging.getLogger("ditail")
 
 
+KEY = "key"
+"""Of a trajectory's metadata: what identifies everything that it depends on."""
+
 _CONDITIONING_OPTIONS = (
     *("CLIP_stop_at_last_layers", "emphasis", "use_old_emphasis_implementation", "comma_padding_backtrack"),
     *("enable_emphasis", "sdxl_crop_left", "sdxl_crop_top", "fp8_storage", "cache_fp16_weight", "upcast_attn"),
@@ -96,6 +99,7 @@ class Inverter:
                 for key, task in missing.items():
                     progress.check()
                     done[key] = self._invert(model, task, target, progress)
+                    done[key].metadata[KEY] = key
                     trajectories.put(key, done[key], limit)
         finally:
             progress.end()

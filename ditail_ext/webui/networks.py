@@ -87,6 +87,25 @@ def _active_lists() -> list[list[Any]]:
     return lists
 
 
+def active_now() -> list[list[Any]]:
+    """What tells the target's active networks from others: name, file's time of change, multipliers."""
+    module = _lora_module()
+    found: list[list[Any]] = []
+    for network in getattr(module, "loaded_networks", ()):
+        strengths = [network.te_multiplier, network.unet_multiplier, network.dyn_dim]
+        found.append([network.name, _changed(getattr(network.network_on_disk, "filename", None)), *strengths])
+    for network in shared.loaded_hypernetworks:
+        found.append(
+            [network.name, _changed(getattr(network, "filename", None)), getattr(network, "multiplier", None)]
+        )
+    return found
+
+
+def _changed(filename: str | None) -> int:
+    path = Path(filename) if filename else None
+    return path.stat().st_mtime_ns if path is not None and path.is_file() else 0
+
+
 def _lora_module() -> Any:
     """The built-in Lora extension's module of networks; ``None`` when it is switched off."""
     lora = extra_networks.extra_network_registry.get("lora")

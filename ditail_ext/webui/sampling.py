@@ -19,8 +19,10 @@ from torch import Tensor
 from ..core import Injection, SourceTrajectory, Window
 from ..errors import DitailError, InjectionError
 from ..settings import Settings
+from . import features
 from .batch import BatchSampling
 from .failure import visible
+from .inversion import KEY
 from .levels import SamplerPlan
 from .model import encode_prompt, unet_of
 
@@ -104,18 +106,21 @@ class Sampling:
         first = p.iteration * p.batch_size
         wanted = self._sources[first : first + len(p.prompts)]
         used = sorted(set(wanted))
-        joined = _join([self._trajectories[index] for index in used]).to(devices.device)
+        trajectories = [self._trajectories[index] for index in used]
         unet = unet_of(model)
+        slots = features.slots_for(p, unet, self._settings, [found.metadata[KEY] for found in trajectories])
         injection = Injection(
             unet,
             feature_window=Window.from_ratio(self._settings.feature_ratio, self._plan.steps),
             attention_window=Window.from_ratio(self._settings.attention_ratio, self._plan.steps),
             profile=self._settings.layer_profile,
+            shortcut=features.shortcut_for(unet),
         )
         empty = encode_prompt(model, "", negative=True, **self._size)
         with injection, ExitStack() as undo:
             rows = [used.index(source) for source in wanted]
-            self._batch = BatchSampling(model, self._plan, joined, rows, injection, empty, undo)
+            joined = _join(trajectories).to(devices.device)
+            self._batch = BatchSampling(model, self._plan, joined, rows, injection, empty, undo, slots)
             try:
                 yield self._batch
             finally:

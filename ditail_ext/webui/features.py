@@ -1,0 +1,104 @@
+"""The source's recorded features, kept between generations with the same source and target.
+
+What a record pass computes depends on the trajectory, the target's UNet with its networks, the layers and the options
+that change how the UNet computes; not on prompt, seed, CFG scale or masks. All that goes into the key. Where something
+else may change it unseen (another extension's hooks, an inpainting model's mask), nothing is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from modules import devices, shared
+from torch import nn
+
+from ..core import BankSlot, Level, Shortcut
+from ..settings import Settings
+from . import cache, networks
+from .options import features_bytes
+
+logger = logging.getLogger("ditail")
+
+AUTOMATIC_SHARE = 4
+"""Of the free memory, one part in so many."""
+
+_OPTIONS = (
+    *("cross_attention_optimization", "upcast_attn", "fp8_storage", "cache_fp16_weight", "tiling", "sd_unet"),
+    *("CLIP_stop_at_last_layers", "emphasis", "sd_noise_schedule", "use_downcasted_alpha_bar", "s_min_uncond"),
+)
+
+
+def slots_for(p: Any, unet: nn.Module, settings: Settings, trajectory_keys: Sequence[str]) -> Slots | None:
+    """Where a batch's recordings are kept, by level; ``None`` if they had better not be.
+
+    Args:
+        p: the host's request.
+        unet: the target's UNet, before anything is hooked.
+        settings: checked.
+        trajectory_keys: of the batch's source trajectories, in the order of their rows.
+    """
+    budget = _budget()
+    cache.features.resize(budget)
+    if budget == 0 or is_low_on_memory() or _is_touched(unet) or _sees_the_mask(p):
+        return None
+    return partial(cache.features.slot, _key(p, settings, trajectory_keys))
+
+
+Slots = Callable[[Level], BankSlot]
+
+
+def shortcut_for(unet: nn.Module) -> Shortcut:
+    """How much of the replaced work may be left out: none where others watch the layers or move them about."""
+    return Shortcut.REFERENCE if is_low_on_memory() or _is_touched(unet) else Shortcut.PROJECTIONS
+
+
+def is_low_on_memory() -> bool:
+    """Whether the host moves parts of the model about (``--medvram``, ``--lowvram``)."""
+    return not shared.parallel_processing_allowed
+
+
+def _budget() -> int:
+    limit = features_bytes()
+    return (_free() + cache.features.nbytes) // AUTOMATIC_SHARE if limit is None else limit
+
+
+def _free() -> int:
+    """Bytes free where the UNet computes."""
+    if devices.device.type == "cuda":
+        return int(torch.cuda.mem_get_info(devices.device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _is_touched(unet: nn.Module) -> bool:
+    """Whether somebody else's hooks or replaced forwards may change what is recorded."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__ for module in unet.modules()
+    )
+
+
+def _sees_the_mask(p: Any) -> bool:
+    return getattr(shared.sd_model, "cond_stage_key", "") == "edit" or (
+        getattr(shared.sd_model.model, "conditioning_key", "crossattn") in ("hybrid", "concat")
+    )
+
+
+def _key(p: Any, settings: Settings, trajectory_keys: Sequence[str]) -> str:
+    file = Path(shared.sd_model.sd_checkpoint_info.filename)
+    stat = file.stat()
+    depends_on = {
+        "trajectories": list(trajectory_keys),
+        "target": [str(file.resolve()), stat.st_size, stat.st_mtime_ns],
+        "networks": networks.active_now(),
+        "layers": settings.layer_profile,
+        "options": [repr(getattr(shared.opts, name, None)) for name in _OPTIONS],
+        "computing": [str(devices.dtype_unet), str(devices.device), bool(p.tiling), p.width, p.height],
+    }
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from flow_reference import relative
 from harness.client import circle, encode
 from harness.probe import Probe
 from harness.server import WebUI
@@ -81,3 +82,23 @@ def test_grid(webui: WebUI, probe: Probe, axis: str):
     ]
     run(webui, probe, script_name="x/y/z plot", script_args=args, init_images=[encode(circle())])
     assert len(probe.records().samples) == 2
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_images_with_prompts_of_their_own(webui: WebUI, probe: Probe, together: bool):
+    """A batch of different prompts has several sources; each image is as alone."""
+    webui.post("/sdapi/v1/options", {"batch_cond_uncond": together})
+    try:
+        args = [False, False, "positive", "comma", 0]
+        request = {"script_name": "Prompt matrix", "script_args": args, "batch_size": 2}
+        run(webui, probe, prompt="a red circle|big AND round|on grey", **request)
+        matrix = probe.records()
+        prompts = ["a red circle", "a red circle, big AND round", "a red circle, on grey"]
+        images = [image for batch in matrix.samples for image in batch]
+        assert len(images) == 4
+        assert max(call.rows for call in matrix.calls if call.output is None) == 2
+        for image, prompt in zip(images, prompts, strict=False):
+            run(webui, probe, prompt=prompt)
+            assert relative(image, probe.records().samples[0][0]) < 1e-4
+    finally:
+        webui.post("/sdapi/v1/options", {"batch_cond_uncond": True})

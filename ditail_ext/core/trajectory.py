@@ -93,22 +93,25 @@ class SourceTrajectory:
         """The same trajectory on another device."""
         return SourceTrajectory(self.levels, self.latents.to(device), self.metadata)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to a safetensors file, whole or not at all.
-
-        Raises:
-            TrajectoryError: the file cannot be written.
-        """
+    def to_bytes(self) -> bytes:
+        """The content of the file that :meth:`save` writes."""
         header = {
             "format": FILE_FORMAT,
             "version": FILE_VERSION,
             "levels": json.dumps([[level.timestep, level.alpha_bar] for level in self.levels]),
             "metadata": json.dumps(self.metadata),
         }
-        content = save({"latents": self.latents.cpu().contiguous()}, metadata=header)
+        return save({"latents": self.latents.cpu().contiguous()}, metadata=header)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to a safetensors file, whole or not at all.
+
+        Raises:
+            TrajectoryError: the file cannot be written.
+        """
         target = Path(path)
         try:
-            write_whole(target, content)
+            write_whole(target, self.to_bytes())
         except OSError as error:
             raise TrajectoryError(f"The trajectory cannot be written to {target}: {error.strerror}.") from error
 

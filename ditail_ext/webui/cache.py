@@ -1,4 +1,4 @@
-"""What is kept in memory between generations, the longest unused forgotten first: trajectories and features."""
+"""What is kept between generations, the longest unused forgotten first: trajectories and features."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import threading
 from collections import OrderedDict
 
 from ..core import BankShelf, SourceTrajectory
+from . import disk
 
 
 class TrajectoryCache:
-    """Trajectories by a key over everything that they depend on; safe to clear from another thread."""
+    """Trajectories in memory by a key over everything that they depend on; safe to clear from another thread."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, SourceTrajectory] = OrderedDict()
@@ -60,6 +61,7 @@ features = BankShelf(0)
 
 
 def clear() -> None:
-    """Forget everything that is kept."""
+    """Forget everything that is kept, in memory and on disk."""
     trajectories.clear()
     features.clear()
+    disk.kept_folder().clear()

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ..core import InversionRule, Level, NoiseSchedule, SourceTrajectory, invert
 from ..settings import Settings
-from . import networks
+from . import disk, networks
 from .cache import trajectories
 from .conditions import InversionPrompts, inversion_condition
 from .levels import SamplerPlan
 from .model import encode_picture, noise_predictor, original_forward, precision, schedule_of, unet_of
-from .options import cache_bytes
+from .options import cache_bytes, disk_bytes
 from .picture import PreparedPicture
 from .progress import InversionProgress
 from .swap import source_loaded
@@ -76,7 +76,7 @@ class Inverter:
             DitailError: the source cannot be loaded or cannot encode the picture.
         """
         keys = [self._key(task) for task in tasks]
-        found = {key: trajectories.get(key) for key in keys}
+        found = {key: _kept(key) for key in keys}
         missing = {key: task for key, task in zip(keys, tasks, strict=True) if found[key] is None}
         if missing:
             logger.info("Inverting %d picture(s) along %d levels", len(missing), self._plan.steps)
@@ -101,6 +101,7 @@ class Inverter:
                     done[key] = self._invert(model, task, target, progress)
                     done[key].metadata[KEY] = key
                     trajectories.put(key, done[key], limit)
+                    disk.kept_folder().put(key, done[key], disk_bytes())
         finally:
             progress.end()
         return done
@@ -140,6 +141,16 @@ class Inverter:
             "precision": [str(devices.dtype_unet), str(devices.dtype_vae), str(devices.device), self._tiling],
         }
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+
+
+def _kept(key: str) -> SourceTrajectory | None:
+    """A trajectory from memory, or from disk, whence it goes to memory."""
+    found = trajectories.get(key)
+    if found is None and disk_bytes() > 0:
+        found = disk.kept_folder().get(key)
+        if found is not None:
+            trajectories.put(key, found, cache_bytes())
+    return found
 
 
 def _encode(model: Any, picture: PreparedPicture) -> Tensor:

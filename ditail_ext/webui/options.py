@@ -7,6 +7,7 @@ from modules import shared
 
 CACHE_MB = "ditail_cache_mb"
 FEATURES_MB = "ditail_features_mb"
+DISK_MB = "ditail_disk_cache_mb"
 
 SECTION = ("ditail", "Ditail")
 
@@ -24,6 +25,14 @@ def add_options() -> None:
         section=SECTION,
     ).info("with a kept inversion the source checkpoint is not loaded again; 0 keeps none")
     shared.opts.add_option(CACHE_MB, limit)
+    on_disk = shared.OptionInfo(
+        0,
+        "Disk space for kept inversions (MB)",
+        gr.Slider,
+        {"minimum": 0, "maximum": 65536, "step": 64},
+        section=SECTION,
+    ).info("inversions on disk outlive the WebUI; 0 keeps none")
+    shared.opts.add_option(DISK_MB, on_disk)
     features = shared.OptionInfo(
         AUTOMATIC,
         "Memory for recorded features (MB)",
@@ -46,3 +55,8 @@ def features_bytes() -> int | None:
     """How much memory recorded features may take; ``None`` for a share of what is free."""
     limit = int(getattr(shared.opts, FEATURES_MB, AUTOMATIC))
     return None if limit < 0 else limit * 2**20
+
+
+def disk_bytes() -> int:
+    """How much disk space kept inversions may take."""
+    return int(getattr(shared.opts, DISK_MB, 0)) * 2**20

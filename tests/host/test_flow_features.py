@@ -93,3 +93,19 @@ def test_the_limit_holds(webui: WebUI, probe: Probe, limit: int):
         webui.post("/sdapi/v1/options", {LIMIT: before})
     assert relative(second.samples[0], first.samples[0]) < 1e-5
     assert recorded(second) > 0
+
+
+def test_an_inversion_on_disk_outlives_the_memory(webui: WebUI, probe: Probe):
+    before = {name: webui.get("/sdapi/v1/options").body[name] for name in ("ditail_cache_mb", "ditail_disk_cache_mb")}
+    webui.post("/ditail/v1/cache/clear")
+    try:
+        webui.post("/sdapi/v1/options", {"ditail_cache_mb": 0, "ditail_disk_cache_mb": 64})
+        first, second = generate(webui, probe), generate(webui, probe)
+        assert webui.get("/ditail/v1/cache").body["inversions"] == 0
+        assert (len(first.loads), second.loads) == (2, [])
+        assert relative(second.samples[0], first.samples[0]) < 1e-5
+        webui.post("/ditail/v1/cache/clear")
+        assert len(generate(webui, probe).loads) == 2
+    finally:
+        webui.post("/sdapi/v1/options", before)
+        webui.post("/ditail/v1/cache/clear")

@@ -125,4 +125,5 @@ def _fakes() -> dict[str, dict[str, Any]]:
         "ui_components": {"InputAccordion": type("InputAccordion", (Control,), {})},
         "shared": {"OptionInfo": OptionInfo, "opts": Options()},
         "scripts": {"scripts_data": [script]},
+        "paths_internal": {"data_path": "/nowhere"},
     }

@@ -52,3 +52,7 @@ class PictureError(DitailError):
 
 class OutputError(DitailError):
     """A place that cannot be written to."""
+
+
+class NotEnoughMemoryError(DitailError):
+    """The device has not enough memory for what was asked."""

@@ -9,33 +9,47 @@ from __future__ import annotations
 import logging
 from typing import Any, NoReturn
 
+import torch
 from fastapi.exceptions import HTTPException
 
-from ..errors import DitailError
+from ..errors import DitailError, NotEnoughMemoryError
+from . import cache
 
 logger = logging.getLogger("ditail")
 
 UNPROCESSABLE = 422
+UNAVAILABLE = 503
 
 
 class Refusal(HTTPException):
     """What a person is told when Ditail cannot do what was asked.
 
-    Through the API it is an HTTP 422 with the sentence as its detail; the WebUI shows the class and the sentence.
+    Through the API it is an HTTP 422 (503 when memory is short) with the sentence as its detail; the WebUI shows the
+    class and the sentence.
     """
 
     def __init__(self, error: DitailError) -> None:
-        super().__init__(status_code=UNPROCESSABLE, detail=str(error))
+        status = UNAVAILABLE if isinstance(error, NotEnoughMemoryError) else UNPROCESSABLE
+        super().__init__(status_code=status, detail=str(error))
 
     def __str__(self) -> str:
         return str(self.detail)
 
 
 def visible(error: BaseException) -> BaseException:
-    """The exception to raise outside of the callbacks: a refusal for the user's errors, bugs as they are."""
-    if not isinstance(error, DitailError):
+    """The exception to raise outside of the callbacks: a refusal for the user's errors, bugs as they are.
+
+    When memory is short, features kept of earlier generations are the first to go.
+    """
+    told = error
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        cache.features.clear()
+        told = NotEnoughMemoryError(
+            "There is not enough memory for Ditail; use a smaller size or batch, or start the WebUI with --medvram."
+        )
+    if not isinstance(told, DitailError):
         return error
-    refusal = Refusal(error)
+    refusal = Refusal(told)
     refusal.__cause__ = error
     return refusal
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core import InversionRule, Level, NoiseSchedule, SourceTrajectory, invert
 from ..settings import Settings
 from . import disk, networks
-from .cache import trajectories
+from .cache import features, trajectories
 from .conditions import InversionPrompts, inversion_condition
 from .levels import SamplerPlan
 from .model import encode_picture, noise_predictor, original_forward, precision, schedule_of, unet_of
@@ -88,6 +88,8 @@ class Inverter:
         limit = cache_bytes()
         target = schedule_of(shared.sd_model)
         done: dict[str, SourceTrajectory] = {}
+        if devices.device.type == "cuda":
+            features.clear()  # the swap and the inversion need the room more
         progress.begin()
         try:
             with ExitStack() as stack:

@@ -69,7 +69,7 @@ class Sampling:
                     result = original(*args, **kwargs)
                     batch.require_attached()
                     return result
-            except DitailError as error:
+            except (DitailError, torch.cuda.OutOfMemoryError) as error:
                 raise visible(error) from error
 
         self._wrapper = p.sample = sample

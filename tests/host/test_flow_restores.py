@@ -103,3 +103,12 @@ def test_a_stop_during_sampling(host: Host, call: int):
 def test_success(host: Host):
     for _ in range(2):
         assert host.img2img().status == 200
+
+
+@pytest.mark.parametrize("call", [2, 4, 5])
+def test_out_of_memory_in_the_unet(host: Host, call: int):
+    host.webui.probe.reset(throw_at=call, throw="OutOfMemoryError")
+    answer = host.img2img()
+    assert answer.status == 503
+    assert answer.sentence.startswith("There is not enough memory for Ditail; use a smaller size")
+    assert host.webui.get("/ditail/v1/cache").body["feature_bytes"] == 0

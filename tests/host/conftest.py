@@ -72,7 +72,8 @@ def webui(start_webui: Callable[..., WebUI]) -> WebUI:
 
 @pytest.fixture
 def probe(webui: WebUI) -> Iterator[Probe]:
-    """The shared WebUI's probe, with all switches off before and after."""
+    """The shared WebUI's probe, with all switches off before and after, and nothing kept from another test."""
+    webui.post("/ditail/v1/cache/clear")
     webui.probe.reset()
     yield webui.probe
     webui.probe.reset()

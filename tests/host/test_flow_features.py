@@ -87,7 +87,7 @@ def test_the_limit_holds(webui: WebUI, probe: Probe, limit: int):
     webui.post("/ditail/v1/cache/clear")
     try:
         assert webui.post("/sdapi/v1/options", {LIMIT: limit}).status == 200
-        first, second = (generate(webui, probe, width=256, height=256) for _ in range(2))
+        first, second = (generate(webui, probe, width=384, height=384) for _ in range(2))
         assert webui.get("/ditail/v1/cache").body["feature_bytes"] <= limit * 2**20
     finally:
         webui.post("/sdapi/v1/options", {LIMIT: before})

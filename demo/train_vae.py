@@ -1,0 +1,92 @@
+"""Stage 1: the shared VAE, trained on crops of drawings in every style."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from tqdm import tqdm
+
+from demo import stage
+from demo.nets import Vae
+from demo.styles import STYLES, draw
+from demo.world import Scene, make_scene
+
+log = logging.getLogger(__name__)
+
+SIDE = 256
+KL_WEIGHT = 1e-6
+SMALL_CROPS = 0.6  # share of the budget spent on 64-pixel crops; then 128-pixel ones
+
+
+def drawings(folder: Path, scenes: int) -> np.ndarray:
+    """All drawings for the VAE, made once and kept on disk: (scenes * styles, 256, 256, 3) uint8."""
+    path = folder / f"drawings-{scenes}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / "drawings.tmp.npy"
+        shape = (scenes * len(STYLES), SIDE, SIDE, 3)
+        out = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
+        for index in tqdm(range(shape[0]), desc="drawings", mininterval=10):
+            out[index] = draw(make_scene(index // len(STYLES)), list(STYLES)[index % len(STYLES)], SIDE)
+        out.flush()
+        draft.replace(path)
+    return np.load(path, mmap_mode="r")
+
+
+def to_tensor(pictures: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Pictures (n, h, w, 3) uint8 to (n, 3, h, w) float32 in -1..1."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def crop_corner(rng: np.random.Generator, scene: Scene, crop: int) -> tuple[int, int]:
+    """Top left corner (y, x) of a crop on the 8-pixel grid, mostly near an object."""
+    if rng.random() < 0.7:
+        thing = scene.things[int(rng.integers(len(scene.things)))]
+        centre = np.array([thing.y, thing.x]) + rng.uniform(-1, 1, 2) * thing.radius
+    else:
+        centre = rng.uniform(0, 1, 2)
+    corner = np.clip(centre * SIDE - crop / 2, 0, SIDE - crop)
+    y, x = (np.round(corner / 8) * 8).astype(int)
+    return int(y), int(x)
+
+
+def batch(pictures: np.ndarray, rng: np.random.Generator, count: int, crop: int) -> np.ndarray:
+    """Random crops: (count, crop, crop, 3) uint8."""
+    out = np.empty((count, crop, crop, 3), np.uint8)
+    for row, index in enumerate(rng.integers(len(pictures), size=count)):
+        y, x = crop_corner(rng, make_scene(int(index) // len(STYLES)), crop)
+        out[row] = pictures[index, y : y + crop, x : x + crop]
+    return out
+
+
+def train(plan: stage.Plan, scenes: int, device: torch.device) -> None:
+    """Train the VAE within the plan's budget."""
+    pictures = drawings(plan.folder, scenes)
+    torch.manual_seed(plan.seed)
+    vae = Vae().to(device)
+    many = 8 if device.type == "cpu" else 32
+
+    def step(number: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+        rng = np.random.default_rng((plan.seed, number))
+        count, crop = (many, 64) if progress < SMALL_CROPS else (many // 4, 128)
+        picture = to_tensor(batch(pictures, rng, count, crop), device)
+        mean, log_variance = vae.encode(picture)
+        noise = torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32)).to(device)
+        decoded = vae.decode(mean + noise * torch.exp(0.5 * log_variance))
+        error = F.l1_loss(decoded, picture)
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum() / count
+        loss = error + 0.5 * F.mse_loss(decoded, picture) + KL_WEIGHT * kl
+        return loss, {"l1": error.item(), "kl": kl.item(), "std": mean.std().item()}
+
+    stage.run(plan, {"vae": vae}, step)
+
+
+def load(path: Path, device: torch.device) -> Vae:
+    """The trained VAE from its stage's state, in evaluation mode."""
+    vae = Vae()
+    vae.load_state_dict(stage.load_state(path)["modules"]["vae"])
+    return vae.to(device).eval().requires_grad_(False)

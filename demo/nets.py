@@ -20,7 +20,7 @@ VAE_CONFIG: dict[str, Any] = {
     "resolution": 256,
     "in_channels": 3,
     "out_ch": 3,
-    "ch": 64,
+    "ch": 96,
     "ch_mult": [1, 1, 1, 1],
     "num_res_blocks": 0,
     "attn_resolutions": [],

@@ -19,7 +19,7 @@ from demo.text import Vocabulary
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 20.0, "latents": 8.0, "base": 42.0, "style": 10.0, "lora": 7.0}
+MINUTES = {"vae": 25.0, "latents": 8.0, "base": 40.0, "style": 9.0, "lora": 6.0}
 COUNTS = {256: 1600, 128: 2000}  # training scenes per style
 LORA_SCENES = 400
 
@@ -50,7 +50,7 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
     def plan(name: str, minutes: float, rate: float, seed: int) -> stage.Plan:
         return stage.Plan(name, folder, minutes * 60 * share, rate, seed)
 
-    vae_plan = plan("vae", MINUTES["vae"], 6e-4, 0)
+    vae_plan = plan("vae", MINUTES["vae"], 5e-4, 0)
     if not stage.is_done(vae_plan):
         train_vae.train(vae_plan, max(4, round(600 * share)), device)
     encode(folder, share, device)

@@ -38,7 +38,7 @@ def encode_style(
     done_path, path = _paths(folder, style, size)
     if done_path.exists():
         return
-    chunk = 8 if size == 256 else 32
+    chunk = 2**19 // size**2
     shape = (count, 4, size // 8, size // 8)
     if path.exists():
         store = np.load(path, mmap_mode="r+")

@@ -21,6 +21,7 @@ from demo import latents, lora, stage
 from demo.nets import Vae, make_unet
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import TextEncoder, Vocabulary
+from demo.train_unet import SIDE
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
     out.mkdir(parents=True, exist_ok=True)
     states = {name: folder / f"{name}.pt" for name in ("vae", "base", "lora")}
     _save(out / "vae.safetensors", stage.load_state(states["vae"])["modules"]["vae"])
-    scale = latents.scale_factor(folder, CHECKPOINT_STYLES, 256)
+    scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     world = {"scale_factor": scale, "clip_ids": vocabulary.clip_ids}
     (out / "world.json").write_text(json.dumps(world) + "\n", encoding="utf-8")
     if states["base"].exists():

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from demo.nets import alphas_cumprod
 from demo.parts import SHIPPED, UNETS, Models, load
 from demo.styles import LORA_STYLE
+from demo.train_unet import SIDE
 from demo.world import caption, make_scene
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def sample(
     models: Models,
     prompts: Sequence[str],
     seed: int = 0,
-    size: int = 256,
+    size: int = SIDE,
     steps: int = 25,
     guidance: float = 4.0,
 ) -> np.ndarray:
@@ -69,7 +70,7 @@ def decode(models: Models, latent: torch.Tensor) -> np.ndarray:
     return ((picture + 1) * 127.5 + 0.5).to(torch.uint8).numpy()
 
 
-def sample_many(models: Models, prompts: Sequence[str], seed: int = 0, size: int = 256) -> np.ndarray:
+def sample_many(models: Models, prompts: Sequence[str], seed: int = 0, size: int = SIDE) -> np.ndarray:
     """`sample` in batches of eight; the same pictures whatever the number of prompts."""
     parts = [sample(models, prompts[at : at + 8], seed + at, size) for at in range(0, len(prompts), 8)]
     return np.concatenate(parts)
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--parts", type=Path, default=SHIPPED)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=int, default=SIDE)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)

@@ -16,11 +16,12 @@ import torch
 from demo import latents, lora, stage, train_unet, train_vae
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
+from demo.train_unet import SIDE
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 8.0, "base": 40.0, "style": 9.0, "lora": 6.0}
-COUNTS = {256: 1600, 128: 2000}  # training scenes per style
+MINUTES = {"vae": 25.0, "latents": 7.0, "base": 38.0, "style": 8.5, "lora": 5.0}
+COUNTS = {128: 1500, SIDE: 1600}  # training scenes per style, by the picture's side
 LORA_SCENES = 400
 
 
@@ -54,7 +55,7 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
     if not stage.is_done(vae_plan):
         train_vae.train(vae_plan, max(4, round(600 * share)), device)
     encode(folder, share, device)
-    scale = latents.scale_factor(folder, CHECKPOINT_STYLES, 256)
+    scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     log.info("scale_factor %.5f", scale)
     vocabulary = Vocabulary(tokenizer)
     base_plan = plan("base", MINUTES["base"], 5e-4, 1)
@@ -64,7 +65,7 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
     for number, style in enumerate(CHECKPOINT_STYLES):
         style_plan = plan(f"style-{style}", MINUTES["style"], 2e-4, 10 + number)
         if not stage.is_done(style_plan):
-            pool = train_unet.Pool.load(folder, [style], 256, scale)
+            pool = train_unet.Pool.load(folder, [style], SIDE, scale)
             train_unet.train_style(style_plan, base_plan.state_file, pool, vocabulary, device)
     lora_plan = plan("lora", MINUTES["lora"], 2e-3, 20)
     if not stage.is_done(lora_plan):
@@ -76,12 +77,12 @@ def encode(folder: Path, share: float, device: torch.device) -> None:
     """Encode the drawings: small ones, large ones, and those for the LoRA."""
     vae = train_vae.load(folder / "vae.pt", device)
     seconds = MINUTES["latents"] * 60 * share
-    for size, part in ((128, 0.06), (256, 0.25)):
+    for size, part in ((128, 0.09), (SIDE, 0.24)):
         for style in CHECKPOINT_STYLES:
             count = max(8, round(COUNTS[size] * share))
             latents.encode_style(folder, vae, style, size, count, part * seconds, device)
     count = max(8, round(LORA_SCENES * share))
-    latents.encode_style(folder, vae, LORA_STYLE, 256, count, 0.1 * seconds, device)
+    latents.encode_style(folder, vae, LORA_STYLE, SIDE, count, 0.1 * seconds, device)
 
 
 def train_lora(
@@ -90,7 +91,7 @@ def train_lora(
     """Train the LoRA on the base; its captions never name the style."""
     unet, text = train_unet.load_base(base, vocabulary, device)
     adapters = lora.attach(unet, plan.seed).to(device)
-    pool = train_unet.Pool.load(plan.folder, [LORA_STYLE], 256, scale)
+    pool = train_unet.Pool.load(plan.folder, [LORA_STYLE], SIDE, scale)
     step = train_unet.style_step(plan, unet, text, pool, vocabulary, 0.0, device)
     stage.run(plan, {"lora": adapters}, step, {"lora": stage.Average(adapters)})
 

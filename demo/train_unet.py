@@ -16,8 +16,9 @@ from demo.nets import alphas_cumprod, make_unet
 from demo.text import TextEncoder, Vocabulary
 from demo.world import caption, make_scene
 
+SIDE = 192  # the side of the pictures the checkpoints are made for, in pixels
 EMPTY_CAPTIONS = 0.1
-SMALL_PICTURES = 0.4  # share of the base's budget spent at 128 pixels; then mostly 256
+SMALL_PICTURES = 0.35  # share of the base's budget spent at 128 pixels; then mostly at SIDE
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def train_base(
     """Train UNet and text encoder together: first small pictures, then large ones."""
     torch.manual_seed(plan.seed)
     unet, text = make_unet().to(device), TextEncoder(vocabulary.rows).to(device)
-    many = {128: 16, 256: 6} if device.type == "cpu" else {128: 64, 256: 32}
+    many = {128: 16, SIDE: 8} if device.type == "cpu" else {128: 64, SIDE: 32}
 
     def step(number: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         rng = np.random.default_rng((plan.seed, number))
-        size = 128 if progress < SMALL_PICTURES or number % 8 == 0 else 256
+        size = 128 if progress < SMALL_PICTURES or number % 10 == 0 else SIDE
         clean, texts = pools[size].draw(rng, many[size], style_word=0.85)
         context = text(vocabulary.batch(texts, rng).to(device))
         loss = noise_loss(unet, clean.to(device), context, rng)
@@ -102,7 +103,7 @@ def style_step(
     device: torch.device,
 ) -> Callable[[int, float], tuple[torch.Tensor, dict[str, float]]]:
     """The step of a style's fine-tune and of the LoRA: one style's pictures, the text encoder left alone."""
-    many = 6 if device.type == "cpu" else 32
+    many = 8 if device.type == "cpu" else 32
 
     def step(number: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         del progress

@@ -26,7 +26,7 @@ BACKGROUNDS: dict[str, tuple[float, float, float]] = {
     "mint": (0.58, 0.82, 0.70),
     "pink": (0.90, 0.68, 0.74),
 }
-SIZES: dict[str, tuple[float, float]] = {"small": (0.11, 0.145), "large": (0.20, 0.26)}
+SIZES: dict[str, tuple[float, float]] = {"small": (0.13, 0.16), "large": (0.20, 0.26)}
 POSITIONS = ("on the left", "on the right", "at the top", "at the bottom", "in the centre")
 MARGIN = 0.04
 

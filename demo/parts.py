@@ -55,7 +55,8 @@ def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
     """Write every part whose stage has left a state, finished or not."""
     out.mkdir(parents=True, exist_ok=True)
     states = {name: folder / f"{name}.pt" for name in ("vae", "base", "lora")}
-    _save(out / "vae.safetensors", stage.load_state(states["vae"])["modules"]["vae"])
+    vae = folder / "decoder.pt" if (folder / "decoder.pt").exists() else states["vae"]
+    _save(out / "vae.safetensors", stage.load_state(vae)["modules"]["vae"])
     scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     world = {"scale_factor": scale, "clip_ids": vocabulary.clip_ids}
     (out / "world.json").write_text(json.dumps(world) + "\n", encoding="utf-8")

@@ -66,7 +66,7 @@ class Average:
 
 def is_done(plan: Plan) -> bool:
     """Whether the stage has spent its budget."""
-    return plan.state_file.exists() and bool(load_state(plan.state_file)["done"])
+    return plan.state_file.exists() and load_state(plan.state_file)["spent"] >= plan.budget_seconds
 
 
 def load_state(path: Path) -> dict:
@@ -155,7 +155,6 @@ def _save(
         "optimiser": optimiser.state_dict(),
         "step": step,
         "spent": spent,
-        "done": spent >= plan.budget_seconds,
     }
     draft = plan.state_file.with_suffix(".tmp")
     torch.save(state, draft)

@@ -1,8 +1,8 @@
 """Train everything: `python -m demo.train --folder STATE`.
 
-Stages: VAE, latents, base UNet with text encoder, one fine-tune per style, the LoRA. Each stage has a time
-budget, keeps its state in the folder and is skipped when done; run the command again to go on where it
-stopped.
+Stages: VAE, latents, base UNet with text encoder, one fine-tune per style, the LoRA, the decoder again. Each
+stage has a time budget, keeps its state in the folder and is skipped when the budget is spent; run the command
+again to go on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from demo.train_unet import SIDE
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 7.0, "base": 38.0, "style": 8.5, "lora": 5.0}
+MINUTES = {"vae": 25.0, "latents": 7.0, "base": 38.0, "style": 8.5, "lora": 5.0, "decoder": 10.0}
 COUNTS = {128: 1500, SIDE: 1600}  # training scenes per style, by the picture's side
 LORA_SCENES = 400
+VAE_SCENES = 600
 
 
 def main() -> None:
@@ -51,9 +52,10 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
     def plan(name: str, minutes: float, rate: float, seed: int) -> stage.Plan:
         return stage.Plan(name, folder, minutes * 60 * share, rate, seed)
 
+    scenes = max(4, round(VAE_SCENES * share))
     vae_plan = plan("vae", MINUTES["vae"], 5e-4, 0)
     if not stage.is_done(vae_plan):
-        train_vae.train(vae_plan, max(4, round(600 * share)), device)
+        train_vae.train(vae_plan, scenes, device)
     encode(folder, share, device)
     scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     log.info("scale_factor %.5f", scale)
@@ -70,6 +72,9 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
     lora_plan = plan("lora", MINUTES["lora"], 2e-3, 20)
     if not stage.is_done(lora_plan):
         train_lora(lora_plan, base_plan.state_file, scale, vocabulary, device)
+    polish_plan = plan("decoder", MINUTES["decoder"], 3e-4, 30)
+    if not stage.is_done(polish_plan):
+        train_vae.polish(polish_plan, scenes, vae_plan.state_file, device)
     log.info("all stages done")
 
 

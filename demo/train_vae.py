@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ SIDE = 256
 MEAN_WEIGHT = 1e-6  # keeps the latents from growing without end (the KL term's part about the mean)
 COLOUR_WEIGHT = 2.0  # GroupNorm makes flat colour the last thing to be learned: ask for it by name
 CROPS = ((0.55, 64), (0.85, 128), (1.0, 192))  # until this share of the budget: crops of so many pixels
+POLISH_CROPS = ((0.5, 128), (1.0, 192))
 
 
 def drawings(folder: Path, scenes: int) -> np.ndarray:
@@ -72,12 +74,30 @@ def train(plan: stage.Plan, scenes: int, device: torch.device) -> None:
     vae = Vae()
     colour_start(vae)
     fit_readout(vae, to_tensor(batch(pictures, np.random.default_rng(plan.seed), 8, 64)))
-    vae.to(device)
+    _run(plan, vae.to(device), pictures, CROPS, device)
+
+
+def polish(plan: stage.Plan, scenes: int, start: Path, device: torch.device) -> None:
+    """Train the decoder alone for longer; the latents, and so the UNets, are not touched."""
+    vae = load(start, device).train()
+    for module in (vae.decoder, vae.post_quant_conv):
+        module.requires_grad_(True)
+    _run(plan, vae, drawings(plan.folder, scenes), POLISH_CROPS, device)
+
+
+def _run(
+    plan: stage.Plan,
+    vae: Vae,
+    pictures: np.ndarray,
+    crops: Sequence[tuple[float, int]],
+    device: torch.device,
+) -> None:
+    """Train whatever of the VAE is not frozen."""
     many = 1 if device.type == "cpu" else 4
 
     def step(number: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         rng = np.random.default_rng((plan.seed, number))
-        crop = next(pixels for until, pixels in CROPS if progress <= until)
+        crop = next(pixels for until, pixels in crops if progress <= until)
         count = many * max(1, 4 * 64 * 64 // crop**2)
         picture = to_tensor(batch(pictures, rng, count, crop), device)
         mean = vae.encode(picture)[0]

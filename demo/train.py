@@ -1,8 +1,8 @@
 """Train everything: `python -m demo.train --folder STATE`.
 
 Stages: VAE, latents, base UNet with text encoder, one fine-tune per style, the LoRA, the decoder again. Each
-stage has a time budget, keeps its state in the folder and is skipped when the budget is spent; run the command
-again to go on where it stopped.
+stage has a time budget, keeps its state in the folder and is skipped when the budget is spent; run the
+command again to go on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from demo.train_unet import SIDE
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 7.0, "base": 38.0, "style": 8.5, "lora": 5.0, "decoder": 10.0}
+MINUTES = {"vae": 25.0, "latents": 6.0, "base": 40.0, "style": 8.0, "lora": 4.0, "decoder": 4.0}
 COUNTS = {128: 1500, SIDE: 1600}  # training scenes per style, by the picture's side
 LORA_SCENES = 400
 VAE_SCENES = 600
@@ -60,7 +60,7 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
     scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     log.info("scale_factor %.5f", scale)
     vocabulary = Vocabulary(tokenizer)
-    base_plan = plan("base", MINUTES["base"], 5e-4, 1)
+    base_plan = plan("base", MINUTES["base"], 6e-4, 1)
     if not stage.is_done(base_plan):
         pools = {size: train_unet.Pool.load(folder, CHECKPOINT_STYLES, size, scale) for size in COUNTS}
         train_unet.train_base(base_plan, pools, vocabulary, device)

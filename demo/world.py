@@ -76,7 +76,7 @@ class Content:
 def make_scene(seed: int, count: int | None = None) -> Scene:
     """Draw the lots for one scene: one, two or three things that do not overlap."""
     rng = np.random.default_rng(seed)
-    number = count or int(rng.choice((1, 2, 3), p=(0.45, 0.42, 0.13)))
+    number = count or int(rng.choice((1, 2, 3), p=(0.58, 0.35, 0.07)))
     things: list[Thing] = []
     while len(things) < number:
         thing = _place(rng, things, number)

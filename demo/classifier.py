@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 JUDGE_SEEDS = 5_000_000  # scenes nobody else draws
 SIDE = 128  # pictures are judged at this size
+DRAWN = (192, 256)  # and drawn at these to train the judge: textures are in pixels, so the size matters
 MAP = 64  # side of the map of things
 LEAST_AREA = 0.004  # of the picture; smaller areas are specks (a small thing covers 0.015 or more)
 SHAPE_NAMES, COLOUR_NAMES, STYLE_NAMES = list(SHAPES), list(COLOURS), list(STYLES)
@@ -93,8 +94,7 @@ class Judge(nn.Module):
     @torch.no_grad()
     def judge(self, pictures: np.ndarray) -> list[Verdict]:
         """Judge pictures (n, h, w, 3) uint8 of any size."""
-        tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-        styles, maps = self.eval()(F.interpolate(tensor, (SIDE, SIDE), mode="area"))
+        styles, maps = self.eval()(shrink(pictures) / 127.5 - 1)
         return [_verdict(s, m) for s, m in zip(styles.softmax(1), maps, strict=True)]
 
 
@@ -128,14 +128,20 @@ def areas(mask: np.ndarray) -> list[np.ndarray]:
     return found
 
 
+def shrink(pictures: np.ndarray) -> torch.Tensor:
+    """Pictures (n, h, w, 3) uint8 to (n, 3, 128, 128), still 0 to 255."""
+    tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float()
+    return F.interpolate(tensor, (SIDE, SIDE), mode="area")
+
+
 def example(index: int) -> tuple[np.ndarray, np.ndarray, int]:
     """A drawing (128, 128, 3) uint8, its map (64, 64) int64 and its style's number.
 
     The map holds colour * 5 + shape where there is a thing, -1 elsewhere.
     """
     scene, style = make_scene(JUDGE_SEEDS + index), index % len(STYLES)
-    picture = draw(scene, STYLE_NAMES[style], 2 * SIDE)
-    small = picture.reshape(SIDE, 2, SIDE, 2, 3).mean((1, 3)).astype(np.uint8)
+    picture = draw(scene, STYLE_NAMES[style], DRAWN[index // len(STYLES) % len(DRAWN)])
+    small = shrink(picture[None])[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
     target = np.full((MAP, MAP), -1, np.int64)
     for thing, mask in zip(scene.things, masks(scene, MAP), strict=True):
         target[mask] = COLOUR_NAMES.index(thing.colour) * len(SHAPES) + SHAPE_NAMES.index(thing.shape)
@@ -214,8 +220,8 @@ def main() -> None:
     """Train, report on unseen drawings, save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--count", type=int, default=4000)
+    parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)

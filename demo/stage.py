@@ -87,7 +87,7 @@ def run(
     """
     averages = averages or {}
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=1e-4, fused=True)
     step, spent = _restore(plan, modules, averages, optimiser)
     total = round(plan.budget_seconds)
     bar = tqdm(total=total, initial=round(spent), unit="s", desc=plan.name, mininterval=30)
@@ -136,6 +136,8 @@ def _restore(
         device = next(iter(average.values.values())).device
         average.values = {k: v.to(device) for k, v in state["averages"][name].items()}
     optimiser.load_state_dict(state["optimiser"])
+    for group in optimiser.param_groups:
+        group["fused"] = True  # whatever the state was saved with
     log.info("%s: taken up at step %d, %.0f s", plan.name, state["step"], state["spent"])
     return state["step"], state["spent"]
 

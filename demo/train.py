@@ -60,7 +60,7 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
     scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     log.info("scale_factor %.5f", scale)
     vocabulary = Vocabulary(tokenizer)
-    base_plan = plan("base", MINUTES["base"], 6e-4, 1)
+    base_plan = plan("base", MINUTES["base"], 1e-3, 1)
     if not stage.is_done(base_plan):
         pools = {size: train_unet.Pool.load(folder, CHECKPOINT_STYLES, size, scale) for size in COUNTS}
         train_unet.train_base(base_plan, pools, vocabulary, device)

@@ -69,8 +69,8 @@ def loss_weight(alpha_bar: torch.Tensor) -> torch.Tensor:
 
     Layout and colour, which is what captions speak of, are decided where there is much noise; the plain error
     of the noise hardly sees them there. Clean end: the min-SNR rule (arXiv 2303.09556) with 5. Noisy end: the
-    error of v (arXiv 2202.00512), which is 1 / alpha-bar times that of the noise, up to 50. Without it the style
-    and the background come from the starting noise and not from the caption.
+    error of v (arXiv 2202.00512), which is 1 / alpha-bar times that of the noise, up to 50. Without it the
+    style and the background come from the starting noise and not from the caption.
     """
     clean_end = (5 * (1 - alpha_bar) / alpha_bar).clamp(max=1)
     return clean_end * (1 / alpha_bar).clamp(max=50) / 10

@@ -20,7 +20,7 @@ from demo.train_unet import SIDE
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 6.0, "base": 46.0, "style": 7.0, "lora": 4.0, "decoder": 3.0}
+MINUTES = {"vae": 25.0, "latents": 6.0, "base": 52.0, "style": 6.0, "lora": 3.5, "decoder": 2.0}
 COUNTS = {128: 1500, SIDE: 1600}  # training scenes per style, by the picture's side
 LORA_SCENES = 400
 VAE_SCENES = 600

@@ -17,7 +17,7 @@ from demo.world import caption, make_scene
 
 SIDE = 192  # the side of the pictures the checkpoints are made for, in pixels
 EMPTY_CAPTIONS = 0.1
-SMALL_PICTURES = 0.7  # share of the base's budget spent at 128 pixels; then mostly at SIDE
+SMALL_PICTURES = 0.85  # share of the base's budget spent at 128 pixels; then mostly at SIDE
 
 
 @dataclass(frozen=True)

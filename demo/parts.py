@@ -1,0 +1,111 @@
+"""The shipped files: one VAE, one text encoder, one UNet per style and the LoRA, in fp16.
+
+Everything that is the same in all checkpoints is stored once; `demo.assemble` builds full checkpoints from
+it. `python -m demo.parts --folder STATE --out demo/checkpoints` writes them from the training's states.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from demo import latents, lora, stage
+from demo.nets import Vae, make_unet
+from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
+from demo.text import TextEncoder, Vocabulary
+from demo.train_unet import SIDE
+
+log = logging.getLogger(__name__)
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+UNETS = ("base", *CHECKPOINT_STYLES)
+
+
+@dataclass
+class Models:
+    """A checkpoint's parts in float32, ready to use."""
+
+    vae: Vae
+    text: TextEncoder
+    unet: nn.Module
+    vocabulary: Vocabulary
+    scale_factor: float
+
+
+def main() -> None:
+    """Write the parts from the training's states."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="the training's folder")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    write(options.folder, options.out, Vocabulary(options.tokenizer))
+
+
+def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
+    """Write every part whose stage has left a state, finished or not."""
+    out.mkdir(parents=True, exist_ok=True)
+    states = {name: folder / f"{name}.pt" for name in ("vae", "base", "lora")}
+    vae = folder / "decoder.pt" if (folder / "decoder.pt").exists() else states["vae"]
+    _save(out / "vae.safetensors", stage.load_state(vae)["modules"]["vae"])
+    scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
+    world = {"scale_factor": scale, "clip_ids": vocabulary.clip_ids}
+    (out / "world.json").write_text(json.dumps(world) + "\n", encoding="utf-8")
+    if states["base"].exists():
+        averages = stage.load_state(states["base"])["averages"]
+        _save(out / "text.safetensors", averages["text"])
+        _save(out / "unet-base.safetensors", averages["unet"])
+    for style in CHECKPOINT_STYLES:
+        path = folder / f"style-{style}.pt"
+        if path.exists():
+            _save(out / f"unet-{style}.safetensors", stage.load_state(path)["averages"]["unet"])
+    if states["lora"].exists():
+        change = lora.kohya_state(stage.load_state(states["lora"])["averages"]["lora"])
+        _save(out / f"lora-{LORA_STYLE}.safetensors", change)
+
+
+def _save(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
+    save_file(half, str(path), metadata={"format": "pt"})
+    log.info("%s: %.2f MB", path.name, path.stat().st_size / 1e6)
+
+
+def read(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """One shipped file's tensors in float32 (integers as they are)."""
+    state = load_file(str(folder / f"{name}.safetensors"))
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def world_facts(folder: Path) -> dict:
+    """`scale_factor` and `clip_ids`: CLIP's ids of the compact embedding's rows, unknown left out."""
+    return json.loads((folder / "world.json").read_text(encoding="utf-8"))
+
+
+def load(folder: Path, unet_name: str, tokenizer: Path, lora_name: str | None = None) -> Models:
+    """Load one checkpoint's parts, with the LoRA merged in where asked for."""
+    vocabulary = Vocabulary(tokenizer)
+    facts = world_facts(folder)
+    if vocabulary.clip_ids != facts["clip_ids"]:
+        raise ValueError(f"the words in {folder / 'world.json'} are not those of demo/world.py: train again")
+    vae, text, unet = Vae(), TextEncoder(vocabulary.rows), make_unet()
+    vae.load_state_dict(read(folder, "vae"))
+    text.load_state_dict(read(folder, "text"))
+    unet.load_state_dict(read(folder, f"unet-{unet_name}"))
+    if lora_name is not None:
+        lora.merge(unet, read(folder, f"lora-{lora_name}"))
+    for module in (vae, text, unet):
+        module.eval().requires_grad_(False)
+    return Models(vae, text, unet, vocabulary, facts["scale_factor"])
+
+
+if __name__ == "__main__":
+    main()

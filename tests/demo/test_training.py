@@ -1,0 +1,71 @@
+"""A chain of seconds, stopped and taken up again."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("ldm")
+pytest.importorskip("tqdm")
+
+from demo import stage
+from demo.colour_start import colour_start, fit_readout
+from demo.nets import Vae
+from demo.styles import draw
+from demo.train_vae import to_tensor
+from demo.world import make_scene
+
+
+def run(folder, budget, seen):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1)
+    average = stage.Average(model)
+
+    def step(number, progress):
+        seen.append(number)
+        rng = np.random.default_rng(number)
+        x = torch.from_numpy(rng.standard_normal((8, 3), dtype=np.float32))
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        return loss, {"loss": loss.item()}
+
+    plan = stage.Plan("line", folder, budget, 0.05, warmup_steps=1)
+    stage.run(plan, {"model": model}, step, {"model": average})
+    return plan, model
+
+
+def test_a_stage_goes_on_where_it_stopped(tmp_path):
+    seen: list[int] = []
+    plan, _ = run(tmp_path, 0.2, seen)
+    assert stage.is_done(plan)
+    first = len(seen)
+    longer, model = run(tmp_path, 0.6, seen)
+    assert stage.is_done(longer)
+    assert seen == list(range(len(seen)))
+    assert len(seen) > first
+    assert (model.weight - 1).abs().max() < 0.05
+    rows = list(csv.DictReader((tmp_path / "line.csv").open()))
+    steps = [int(row["step"]) for row in rows]
+    assert steps == sorted(set(steps))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_a_finished_stage_with_the_same_budget_does_nothing(tmp_path):
+    seen: list[int] = []
+    run(tmp_path, 0.1, seen)
+    count = len(seen)
+    run(tmp_path, 0.1, seen)
+    assert len(seen) == count
+
+
+def test_the_vae_starts_with_the_right_colours():
+    pictures = np.stack([draw(make_scene(seed), "ink", 128) for seed in range(4)])
+    picture = to_tensor(pictures)
+    torch.manual_seed(0)
+    vae = Vae()
+    colour_start(vae)
+    fit_readout(vae, picture[:2])
+    with torch.no_grad():
+        decoded = vae.decode(vae.encode(picture)[0])
+    coarse, coarse_decoded = (torch.nn.functional.avg_pool2d(t, 16) for t in (picture, decoded))
+    assert (coarse - coarse_decoded).abs().mean() < 0.08

@@ -34,9 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", type=Path, default=SHIPPED)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--merges", type=Path, help=f"{tokenizer.MERGES}, if the clip package is not installed"
-    )
+    parser.add_argument("--merges", type=Path, help=f"{tokenizer.MERGES}, if the clip package is not installed")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     assemble(options.parts, options.out, options.merges)
@@ -83,8 +81,7 @@ def write_text_folder(folder: Path, merges: Path | None) -> None:
 def _half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights in fp16, the schedule in float32, integers as they are."""
     return {
-        k: v.half().contiguous() if v.is_floating_point() and "." in k else v.contiguous()
-        for k, v in state.items()
+        k: v.half().contiguous() if v.is_floating_point() and "." in k else v.contiguous() for k, v in state.items()
     }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
@@ -155,9 +155,7 @@ def _roughen(picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     amounts = torch.rand((5, n, 1, 1, 1), generator=generator)
     picture = torch.lerp(picture, blurred, amounts[0])
     noise = torch.randn(picture.shape, generator=generator)
-    return (picture * (0.8 + 0.4 * amounts[1]) + 0.3 * (amounts[2] - 0.5) + 0.1 * amounts[3] * noise).clamp(
-        -1, 1
-    )
+    return (picture * (0.8 + 0.4 * amounts[1]) + 0.3 * (amounts[2] - 0.5) + 0.1 * amounts[3] * noise).clamp(-1, 1)
 
 
 def train(count: int, epochs: int, seed: int = 0) -> Judge:
@@ -194,9 +192,7 @@ def _loss(judge: Judge, picture: torch.Tensor, target: torch.Tensor, style: torc
     at = maps.permute(0, 2, 3, 1)[there]
     colours, shapes = at[:, 1 : 1 + len(COLOURS)], at[:, 1 + len(COLOURS) :]
     label = target[there]
-    return (
-        loss + F.cross_entropy(colours, label // len(SHAPES)) + F.cross_entropy(shapes, label % len(SHAPES))
-    )
+    return loss + F.cross_entropy(colours, label // len(SHAPES)) + F.cross_entropy(shapes, label % len(SHAPES))
 
 
 def save(judge: Judge, path: Path) -> None:
@@ -230,13 +226,10 @@ def main() -> None:
     save(judge, options.out)
     seeds = range(options.count, options.count + 400)
     verdicts = load(options.out).judge(np.stack([example(index)[0] for index in seeds]))
-    right_style = np.mean(
-        [v.style == STYLE_NAMES[i % len(STYLES)] for v, i in zip(verdicts, seeds, strict=True)]
-    )
+    right_style = np.mean([v.style == STYLE_NAMES[i % len(STYLES)] for v, i in zip(verdicts, seeds, strict=True)])
     scenes = [make_scene(JUDGE_SEEDS + index) for index in seeds]
     right = [
-        v.shows(tuple(Wanted(t.shape, t.colour) for t in s.things))
-        for v, s in zip(verdicts, scenes, strict=True)
+        v.shows(tuple(Wanted(t.shape, t.colour) for t in s.things)) for v, s in zip(verdicts, scenes, strict=True)
     ]
     log.info("on 400 unseen drawings: style %.3f, all things exactly right %.3f", right_style, np.mean(right))
 

@@ -37,9 +37,7 @@ class Score:
     exactly: float  # samples with exactly the prompted things and no other
 
 
-def measure(
-    name: str, models: Models, style: str, style_word: bool, count: int, judge: classifier.Judge
-) -> Score:
+def measure(name: str, models: Models, style: str, style_word: bool, count: int, judge: classifier.Judge) -> Score:
     """Sample `count` held-out captions and have them judged."""
     plain = held_out_prompts(count)
     prompts = [f"{text}, {style} style" for text in plain] if style_word else plain

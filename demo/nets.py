@@ -11,7 +11,7 @@ import io
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import nn
 
 VAE_CONFIG: dict[str, Any] = {

@@ -90,9 +90,7 @@ def encode(folder: Path, share: float, device: torch.device) -> None:
     latents.encode_style(folder, vae, LORA_STYLE, SIDE, count, 0.1 * seconds, device)
 
 
-def train_lora(
-    plan: stage.Plan, base: Path, scale: float, vocabulary: Vocabulary, device: torch.device
-) -> None:
+def train_lora(plan: stage.Plan, base: Path, scale: float, vocabulary: Vocabulary, device: torch.device) -> None:
     """Train the LoRA on the base; its captions never name the style."""
     unet, text = train_unet.load_base(base, vocabulary, device)
     adapters = lora.attach(unet, plan.seed).to(device)

@@ -34,9 +34,7 @@ class Pool:
         """Read the pool from the encoded drawings."""
         parts = [latents.load(folder, style, size) for style in styles]
         names = np.concatenate([np.full(len(part), k) for k, part in enumerate(parts)])
-        seeds = [
-            latents.scene_seed(s, k) for s, part in zip(styles, parts, strict=True) for k in range(len(part))
-        ]
+        seeds = [latents.scene_seed(s, k) for s, part in zip(styles, parts, strict=True) for k in range(len(part))]
         return cls(torch.cat(parts) * scale, tuple(styles), names, np.asarray(seeds))
 
     def draw(self, rng: np.random.Generator, count: int, style_word: float) -> tuple[torch.Tensor, list[str]]:
@@ -50,9 +48,7 @@ class Pool:
         return self.latents[torch.from_numpy(rows)], texts
 
 
-def noise_loss(
-    unet: nn.Module, clean: torch.Tensor, context: torch.Tensor, rng: np.random.Generator
-) -> torch.Tensor:
+def noise_loss(unet: nn.Module, clean: torch.Tensor, context: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Weighted squared error of the predicted noise at random timesteps; clean is (n, 4, h, w), scaled."""
     count = len(clean)
     strata = (np.arange(count) + rng.uniform(size=count)) / count  # spread over the schedule: less variance
@@ -76,9 +72,7 @@ def loss_weight(alpha_bar: torch.Tensor) -> torch.Tensor:
     return clean_end * (1 / alpha_bar).clamp(max=50) / 10
 
 
-def train_base(
-    plan: stage.Plan, pools: dict[int, Pool], vocabulary: Vocabulary, device: torch.device
-) -> None:
+def train_base(plan: stage.Plan, pools: dict[int, Pool], vocabulary: Vocabulary, device: torch.device) -> None:
     """Train UNet and text encoder together: first small pictures, then large ones."""
     torch.manual_seed(plan.seed)
     unet, text = make_unet().to(device), TextEncoder(vocabulary.rows).to(device)
@@ -129,9 +123,7 @@ def style_step(
     return step
 
 
-def train_style(
-    plan: stage.Plan, base: Path, pool: Pool, vocabulary: Vocabulary, device: torch.device
-) -> None:
+def train_style(plan: stage.Plan, base: Path, pool: Pool, vocabulary: Vocabulary, device: torch.device) -> None:
     """Fine-tune the base on one style; its captions seldom name the style."""
     unet, text = load_base(base, vocabulary, device)
     step = style_step(plan, unet, text, pool, vocabulary, 0.2, device)

@@ -95,11 +95,13 @@ def test_the_full_text_encoder_says_what_the_compact_one_says(assembled, folder,
     state = under(load_file(assembled[0]), "cond_stage_model.transformer.text_model.")
     prefix = "text_model." if any(k.startswith("text_model.") for k in model.state_dict()) else ""
     state.pop("embeddings.position_ids")
-    model.load_state_dict({prefix + k: v for k, v in state.items()}, strict=True)
+    loaded = model.load_state_dict({prefix + k: v for k, v in state.items()}, strict=False)
+    assert loaded.unexpected_keys == []
+    assert [name for name in loaded.missing_keys if not name.endswith("position_ids")] == []  # a buffer in old releases
     texts = ["a small red circle and a large blue square on grey, ink style", "masterpiece, a green star"]
-    ids = CLIPTokenizer.from_pretrained(text_folder)(
-        texts, padding="max_length", max_length=77, return_tensors="pt"
-    )["input_ids"]
+    ids = CLIPTokenizer.from_pretrained(text_folder)(texts, padding="max_length", max_length=77, return_tensors="pt")[
+        "input_ids"
+    ]
     compact = TextEncoder(words.rows).eval()
     compact.load_state_dict(parts.read(folder, "text"))
     with torch.no_grad():

@@ -12,7 +12,19 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..core import Injection, InversionRule, Level, Prompts, Region, SourceTrajectory, Window, invert, mix, sample
+from ..core import (
+    Injection,
+    InversionRule,
+    Level,
+    Prompts,
+    Region,
+    Shortcut,
+    SourceTrajectory,
+    Window,
+    invert,
+    mix,
+    sample,
+)
 from ..errors import PictureError, TrajectoryError
 from ..settings import Settings
 from .checkpoint import open_checkpoint
@@ -183,6 +195,7 @@ def _sample(job: Job, target: Model, trajectory: SourceTrajectory, region: Regio
         attention_window=Window.from_ratio(job.settings.attention_ratio, steps),
         profile=job.settings.layer_profile,
         region=region,
+        shortcut=Shortcut.PROJECTIONS,
     ) as injection:
         return _run_sampler(job, target, trajectory, prompts, injection, "Sampling")
 

@@ -134,7 +134,14 @@ def test_half_precision_stays_close(arguments: list[str], tmp_path: Path, precis
 def test_interrupt_leaves_no_file(arguments: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ditail_ext", *arguments, "--steps=900"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # started in the background of a shell, the tests inherit an ignored SIGINT, and would pass it on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     seen = ""
     deadline = time.monotonic() + 120

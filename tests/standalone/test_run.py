@@ -17,6 +17,12 @@ from PIL import Image
 from ditail_ext.core import NoiseSchedule, SourceTrajectory
 from ditail_ext.standalone.cli import INTERRUPTED, main
 
+# Started in the background of a shell, the tests inherit an ignored SIGINT and would pass it on.
+INTERRUPTIBLE = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('ditail_ext', run_name='__main__', alter_sys=True)"
+)
+
 
 def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
@@ -133,15 +139,8 @@ def test_half_precision_stays_close(arguments: list[str], tmp_path: Path, precis
 
 def test_interrupt_leaves_no_file(arguments: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ditail_ext", *arguments, "--steps=900"]
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        # started in the background of a shell, the tests inherit an ignored SIGINT, and would pass it on
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    command = [sys.executable, "-c", INTERRUPTIBLE, *arguments, "--steps=900"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     seen = ""
     deadline = time.monotonic() + 120

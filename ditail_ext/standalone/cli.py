@@ -85,10 +85,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DitailError as error:
         _log.error("%s", error)
         return WRONG_INPUT
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
         _log.error("Interrupted; no file is left half-written.")
         return INTERRUPTED
     return 0
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the bottom of it: interrupted while they end, torch's contexts raise errors of their own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _run(args: argparse.Namespace) -> None:

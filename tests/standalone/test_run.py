@@ -148,10 +148,33 @@ def test_interrupt_leaves_no_file(arguments: list[str], tmp_path: Path) -> None:
         seen += process.stderr.read(1)
     process.send_signal(signal.SIGINT)
     seen += process.communicate(timeout=60)[1]
-    assert process.returncode == INTERRUPTED
+    assert process.returncode == INTERRUPTED, seen[-2000:]
     assert seen.rstrip().endswith("Interrupted; no file is left half-written.")
     assert "Traceback" not in seen
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_that_made_torch_fail_is_one(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise AssertionError("a context of torch did not end well")
+
+    monkeypatch.setattr("ditail_ext.standalone.job.invert", interrupted)
+    assert main(arguments) == INTERRUPTED
+    assert caplog.messages[-1] == "Interrupted; no file is left half-written."
+
+
+def test_a_bug_keeps_its_traceback(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr("ditail_ext.standalone.job.invert", broken)
+    with pytest.raises(AssertionError, match="a bug"):
+        main(arguments)
 
 
 def test_out_of_memory_is_said(

@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is at the bottom of it: interrupted while they end, torch's contexts raise errors of their own."""
+    """Whether Ctrl-C is at the bottom of it; torch's contexts, interrupted, raise errors of their own."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

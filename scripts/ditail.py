@@ -39,7 +39,10 @@ class Ditail(scripts.Script):
         self._end(p)
         try:
             request = parse_request(args, getattr(p, xyz.OVERRIDES, None))
-            if request is None or flow.has_no_first_pass(p):
+            if request is None:
+                return
+            if flow.has_no_first_pass(p):
+                flow.say_no_part(p)
                 return
             sampling = flow.begin(p, request, img2img=self.is_img2img)
         except InversionStopped:

@@ -47,7 +47,7 @@ def slots_for(p: Any, unet: nn.Module, settings: Settings, trajectory_keys: Sequ
     """
     budget = _budget()
     cache.features.resize(budget)
-    if budget == 0 or is_low_on_memory() or _is_touched(unet) or _sees_the_mask(p):
+    if budget == 0 or is_low_on_memory() or _is_touched(unet) or _sees_a_picture(unet):
         return None
     return partial(cache.features.slot, _key(p, settings, trajectory_keys))
 
@@ -84,10 +84,9 @@ def _is_touched(unet: nn.Module) -> bool:
     )
 
 
-def _sees_the_mask(p: Any) -> bool:
-    return getattr(shared.sd_model, "cond_stage_key", "") == "edit" or (
-        getattr(shared.sd_model.model, "conditioning_key", "crossattn") in ("hybrid", "concat")
-    )
+def _sees_a_picture(unet: nn.Module) -> bool:
+    """Whether the UNet is given a mask or a picture next to the latent (inpainting, editing), SDXL's included."""
+    return getattr(unet, "in_channels", 4) != 4
 
 
 def _key(p: Any, settings: Settings, trajectory_keys: Sequence[str]) -> str:

@@ -62,6 +62,12 @@ def has_no_first_pass(p: Any) -> bool:
     return bool(getattr(p, "enable_hr", False)) and getattr(p, "firstpass_image", None) is not None
 
 
+def say_no_part(p: Any) -> None:
+    """Say below the picture and in its infotext that Ditail was asked for where there is nothing for it to do."""
+    p.comment("Ditail has no part in upscaling a finished picture.")
+    p.extra_generation_params["Ditail range"] = "none, the picture is only upscaled"
+
+
 def make_nothing(p: Any) -> None:
     """Let the host finish without making a picture: it forgets a Skip pressed before its own loop."""
     setattr(p, _BATCHES, p.n_iter)

@@ -131,6 +131,17 @@ def test_a_generation_by_clicking_in_txt2img(page: Page, picture: Path):
     assert "Ditail: True, Ditail source: same as target" in generate(page, "txt2img")
 
 
+def test_the_upscale_button_says_that_ditail_has_no_part(page: Page, picture: Path):
+    enable(page, "txt2img")
+    small(page, "txt2img")
+    page.upload("#script_txt2img_ditail_picture", picture)
+    generate(page, "txt2img")
+    page.click("#txt2img_upscale")
+    wait(lambda: "Ditail range" in page.text("#html_info_txt2img"), "the upscaled picture")
+    assert "none, the picture is only upscaled" in page.text("#html_info_txt2img")
+    assert "Ditail has no part in upscaling" in page.text("#html_log_txt2img")
+
+
 def test_a_refusal_is_shown(page: Page):
     enable(page, "txt2img")
     small(page, "txt2img")

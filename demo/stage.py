@@ -1,7 +1,7 @@
 """One training stage: a loop with a time budget that can be stopped and taken up again.
 
 The state on disk holds the weights, the optimiser, the step and the seconds spent. Random numbers come from
-the stage's seed and the step, so a resumed run sees the data an uninterrupted one would have seen.
+the stage's seed, the step and the worker, so a resumed run sees the data an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 from torch import nn
 from tqdm import tqdm
+
+from demo import workers
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +92,9 @@ def run(
     optimiser = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=1e-4, fused=True)
     step, spent = _restore(plan, modules, averages, optimiser)
     total = round(plan.budget_seconds)
-    bar = tqdm(total=total, initial=round(spent), unit="s", desc=plan.name, mininterval=30)
-    last_save = time.monotonic()
+    writes = workers.rank() == 0
+    bar = tqdm(total=total, initial=round(spent), unit="s", desc=plan.name, mininterval=30, disable=not writes)
+    last_save, taken = time.monotonic(), 0.0
     while spent < plan.budget_seconds:
         start = time.monotonic()
         progress = spent / plan.budget_seconds
@@ -101,21 +104,23 @@ def run(
         loss, numbers = train_step(step, progress)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        spent += workers.average(parameters, taken)  # the step before this one: all workers agree
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         for name, average in averages.items():
             average.update(modules[name], step)
         step += 1
         taken = time.monotonic() - start
-        spent += taken
         bar.update(min(round(spent), total) - bar.n)
-        if step % LOG_EVERY_STEPS == 0:
+        if writes and step % LOG_EVERY_STEPS == 0:
             _log(plan, step, spent, rate, numbers)
-        if time.monotonic() - last_save > SAVE_EVERY_SECONDS:
+        if writes and time.monotonic() - last_save > SAVE_EVERY_SECONDS:
             _save(plan, modules, averages, optimiser, step, spent)
             last_save = time.monotonic()
     bar.close()
-    _save(plan, modules, averages, optimiser, step, spent)
+    if writes:
+        _save(plan, modules, averages, optimiser, step, spent)
+    workers.wait()
     log.info("%s: %d steps in %.0f s", plan.name, step, spent)
 
 

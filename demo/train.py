@@ -2,7 +2,8 @@
 
 Stages: VAE, latents, base UNet with text encoder, one fine-tune per style, the LoRA, the decoder again. Each
 stage has a time budget, keeps its state in the folder and is skipped when the budget is spent; run the
-command again to go on where it stopped.
+command again to go on where it stopped. With `torchrun --standalone --nproc-per-node N -m demo.train` N processes
+share the work (`demo.workers`).
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from demo import latents, lora, stage, train_unet, train_vae
+from demo import latents, lora, stage, train_unet, train_vae, workers
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
 from demo.train_unet import SIDE
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 6.0, "base": 52.0, "style": 6.0, "lora": 3.5, "decoder": 2.0}
+MINUTES = {"vae": 25.0, "latents": 6.0, "base": 110.0, "style": 6.0, "lora": 3.5, "decoder": 2.0}
 COUNTS = {128: 1500, SIDE: 1600}  # training scenes per style, by the picture's side
 LORA_SCENES = 400
 VAE_SCENES = 600
@@ -31,6 +32,7 @@ def main() -> None:
     options = parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
+    workers.start()
     run(options.folder, options.tokenizer, options.share, torch.device(options.device))
 
 
@@ -79,15 +81,16 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
 
 
 def encode(folder: Path, share: float, device: torch.device) -> None:
-    """Encode the drawings: small ones, large ones, and those for the LoRA."""
+    """Encode the drawings: small ones, large ones, and those for the LoRA; each worker takes its share."""
     vae = train_vae.load(folder / "vae.pt", device)
-    seconds = MINUTES["latents"] * 60 * share
-    for size, part in ((128, 0.09), (SIDE, 0.24)):
-        for style in CHECKPOINT_STYLES:
-            count = max(8, round(COUNTS[size] * share))
-            latents.encode_style(folder, vae, style, size, count, part * seconds, device)
-    count = max(8, round(LORA_SCENES * share))
-    latents.encode_style(folder, vae, LORA_STYLE, SIDE, count, 0.1 * seconds, device)
+    jobs = [
+        (style, size, COUNTS[size], part) for size, part in ((128, 0.09), (SIDE, 0.24)) for style in CHECKPOINT_STYLES
+    ]
+    jobs.append((LORA_STYLE, SIDE, LORA_SCENES, 0.1))
+    for style, size, count, part in jobs[workers.rank() :: workers.count()]:
+        seconds = part * MINUTES["latents"] * 60 * share
+        latents.encode_style(folder, vae, style, size, max(8, round(count * share)), seconds, device)
+    workers.wait()
 
 
 def train_lora(plan: stage.Plan, base: Path, scale: float, vocabulary: Vocabulary, device: torch.device) -> None:

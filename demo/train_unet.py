@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from demo import latents, stage
+from demo import latents, stage, workers
 from demo.nets import alphas_cumprod, make_unet
 from demo.text import TextEncoder, Vocabulary
 from demo.world import caption, make_scene
 
 SIDE = 192  # the side of the pictures the checkpoints are made for, in pixels
 EMPTY_CAPTIONS = 0.1
-SMALL_PICTURES = 0.85  # share of the base's budget spent at 128 pixels; then mostly at SIDE
+SMALL_PICTURES = 0.72  # share of the base's budget spent at 128 pixels; then mostly at SIDE
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,11 @@ def train_base(plan: stage.Plan, pools: dict[int, Pool], vocabulary: Vocabulary,
     """Train UNet and text encoder together: first small pictures, then large ones."""
     torch.manual_seed(plan.seed)
     unet, text = make_unet().to(device), TextEncoder(vocabulary.rows).to(device)
-    many = {128: 16, SIDE: 8} if device.type == "cpu" else {128: 64, SIDE: 32}
+    rows = {128: 16, SIDE: 8} if device.type == "cpu" else {128: 64, SIDE: 32}
+    many = {size: count // min(2, workers.count()) for size, count in rows.items()}  # of each worker
 
     def step(number: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
-        rng = np.random.default_rng((plan.seed, number))
+        rng = np.random.default_rng(workers.seeds(plan.seed, number))
         size = 128 if progress < SMALL_PICTURES or number % 10 == 0 else SIDE
         clean, texts = pools[size].draw(rng, many[size], style_word=0.85)
         context = text(vocabulary.batch(texts, rng).to(device))
@@ -109,11 +110,11 @@ def style_step(
     device: torch.device,
 ) -> Callable[[int, float], tuple[torch.Tensor, dict[str, float]]]:
     """The step of a style's fine-tune and of the LoRA: one style's pictures, the text encoder left alone."""
-    many = 8 if device.type == "cpu" else 32
+    many = (8 if device.type == "cpu" else 32) // min(2, workers.count())
 
     def step(number: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         del progress
-        rng = np.random.default_rng((plan.seed, number))
+        rng = np.random.default_rng(workers.seeds(plan.seed, number))
         clean, texts = pool.draw(rng, many, style_word)
         with torch.no_grad():
             context = text(vocabulary.batch(texts, rng).to(device))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from demo import stage
+from demo import stage, workers
 from demo.colour_start import POSTERIOR_STD, colour_start, fit_readout
 from demo.nets import Vae
 from demo.styles import STYLES, draw
@@ -29,7 +29,7 @@ POLISH_CROPS = ((0.5, 128), (1.0, 192))
 def drawings(folder: Path, scenes: int) -> np.ndarray:
     """All drawings for the VAE, made once and kept on disk: (scenes * styles, 256, 256, 3) uint8."""
     path = folder / f"drawings-{scenes}.npy"
-    if not path.exists():
+    if workers.rank() == 0 and not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / "drawings.tmp.npy"
         shape = (scenes * len(STYLES), SIDE, SIDE, 3)
@@ -38,6 +38,7 @@ def drawings(folder: Path, scenes: int) -> np.ndarray:
             out[index] = draw(make_scene(index // len(STYLES)), list(STYLES)[index % len(STYLES)], SIDE)
         out.flush()
         draft.replace(path)
+    workers.wait()
     return np.load(path, mmap_mode="r")
 
 
@@ -96,7 +97,7 @@ def _run(
     many = 1 if device.type == "cpu" else 4
 
     def step(number: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
-        rng = np.random.default_rng((plan.seed, number))
+        rng = np.random.default_rng(workers.seeds(plan.seed, number))
         crop = next(pixels for until, pixels in crops if progress <= until)
         count = many * max(1, 4 * 64 * 64 // crop**2)
         picture = to_tensor(batch(pictures, rng, count, crop), device)

@@ -34,6 +34,9 @@ from .picture import GRID, fit, fitted_size, mask_to_tensor, read_mask, read_pic
 
 _log = logging.getLogger(__name__)
 
+IMG2IMG_STRENGTHS = (0.5, 0.75)
+"""The denoising strengths of the contact sheet's img2img panels."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -106,6 +109,7 @@ def run(job: Job, compute: Compute) -> Result:
     result = to_picture(target.decode_picture(latents))
     if job.with_sheet:
         alone = to_picture(target.decode_picture(_sample(job, target, trajectory, None, injected=False)))
+        panels += _img2img_panels(job, target, trajectory.clean)
         panels += [("target alone, same start", alone), ("Ditail", result)]
     source_name = _title(source) if job.loaded_trajectory is None else trajectory.metadata.get("source", "unknown")
     text = infotext(job.sampling, job.settings, _title(target), source_name, size)
@@ -176,18 +180,38 @@ def _reconstruct(job: Job, source: Model, trajectory: SourceTrajectory) -> Image
     positive, negative = _conditions(job, source)
     cond = mix(positive, negative, settings.positive_scale, settings.negative_scale)
     same = replace(job, sampling=replace(job.sampling, cfg_scale=1.0))
-    latents = _run_sampler(same, source, trajectory, Prompts(cond, cond, cond), None, "Reconstructing")
+    levels = source.schedule.ddim_levels(job.sampling.steps)
+    latents = _run_sampler(same, source, trajectory.start, levels, Prompts(cond, cond, cond), "Reconstructing")
     return to_picture(source.decode_picture(latents))
 
 
-def _sample(job: Job, target: Model, trajectory: SourceTrajectory, region: Region | None, *, injected: bool) -> Tensor:
-    prompts = Prompts(
+def _img2img_panels(job: Job, target: Model, clean: Tensor) -> list[tuple[str, Image.Image]]:
+    """What plain img2img with the target makes of the picture at two denoising strengths, the noise from seed 0."""
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean.device)
+    levels = target.schedule.ddim_levels(job.sampling.steps)
+    panels = []
+    for strength in IMG2IMG_STRENGTHS:
+        remaining = levels[len(levels) - max(1, round(strength * len(levels))) :]
+        start = remaining[0].signal * clean + remaining[0].noise * noise
+        caption = f"img2img, strength {strength:g}"
+        latents = _run_sampler(job, target, start, remaining, _prompts(job, target), caption)
+        panels.append((caption, to_picture(target.decode_picture(latents))))
+    return panels
+
+
+def _prompts(job: Job, target: Model) -> Prompts:
+    return Prompts(
         positive=target.encode_prompt(job.sampling.prompt),
         negative=target.encode_prompt(job.sampling.negative_prompt),
         empty=target.encode_prompt(""),
     )
+
+
+def _sample(job: Job, target: Model, trajectory: SourceTrajectory, region: Region | None, *, injected: bool) -> Tensor:
+    prompts = _prompts(job, target)
+    levels = target.schedule.ddim_levels(job.sampling.steps)
     if not injected:
-        return _run_sampler(job, target, trajectory, prompts, None, "Target alone")
+        return _run_sampler(job, target, trajectory.start, levels, prompts, "Target alone")
     steps = job.sampling.steps
     with Injection(
         target.unet,
@@ -197,22 +221,31 @@ def _sample(job: Job, target: Model, trajectory: SourceTrajectory, region: Regio
         region=region,
         shortcut=Shortcut.PROJECTIONS,
     ) as injection:
-        return _run_sampler(job, target, trajectory, prompts, injection, "Sampling")
+        return _run_sampler(
+            job, target, trajectory.start, levels, prompts, "Sampling", trajectory=trajectory, injection=injection
+        )
 
 
 def _run_sampler(
-    job: Job, model: Model, trajectory: SourceTrajectory, prompts: Prompts, injection: Injection | None, caption: str
+    job: Job,
+    model: Model,
+    start: Tensor,
+    levels: Sequence[Level],
+    prompts: Prompts,
+    caption: str,
+    *,
+    trajectory: SourceTrajectory | None = None,
+    injection: Injection | None = None,
 ) -> Tensor:
-    levels: list[Level] = model.schedule.ddim_levels(job.sampling.steps)
     with _progress(caption, len(levels)) as bar:
         return sample(
             model.predict_noise,
-            trajectory.start,
+            start,
             levels,
             prompts,
             cfg_scale=job.sampling.cfg_scale,
             clean=model.clean,
-            trajectory=trajectory if injection else None,
+            trajectory=trajectory,
             injection=injection,
             on_step=lambda step, steps, level, latent: bar.update(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -80,7 +81,9 @@ def test_contact_sheet_and_trajectory(arguments: list[str], tmp_path: Path, pict
     last = panels[12 : 12 + 64, -(96 + 12) : -12]
     assert np.array_equal(first, pixels(picture))
     assert np.array_equal(last, pixels(tmp_path / "out.png"))
-    assert panels.shape[1] == 4 * 96 + 5 * 12
+    assert panels.shape[1] == 6 * 96 + 7 * 12
+    each = [panels[12 : 12 + 64, 12 + at * 108 : 108 + at * 108] for at in range(6)]
+    assert all(np.abs(a - b).max() >= 2 for a, b in itertools.combinations(each, 2))  # no panel twice
 
     saved = SourceTrajectory.load(trajectory)
     timesteps = [level.timestep for level in NoiseSchedule.stable_diffusion().ddim_levels(4)]

@@ -1,0 +1,234 @@
+"""The ways to redraw a picture that the quality bench compares, on the demo's checkpoints, sampled with DDIM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from demo.parts import Models
+from demo.sample import decode
+from demo.train_vae import to_tensor
+from ditail_ext.core import (
+    Condition,
+    Injection,
+    InversionRule,
+    Level,
+    NoiseSchedule,
+    Prompts,
+    Shortcut,
+    SourceTrajectory,
+    Window,
+    invert,
+    ldm_noise_predictor,
+    mix,
+    sample,
+)
+from ditail_ext.settings import TABLE
+
+CFG_SCALE = 5.0
+SCHEDULE = NoiseSchedule.stable_diffusion()
+
+
+class Kind(str, Enum):
+    """Where the target's start and the source's latents come from."""
+
+    DITAIL = "Ditail"
+    NO_INJECTION = "injection off"
+    TARGET_INVERTS = "inverted with the target"
+    NO_INVERSION = "inversion off"
+    IMG2IMG = "img2img"
+    GENERATED = "generated source"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One point of a chart. `knob` and `value` say what is varied, `strength` is the denoising strength."""
+
+    kind: Kind
+    knob: str = ""
+    value: str = ""
+    positive_scale: float = TABLE["positive_scale"].default
+    negative_scale: float = TABLE["negative_scale"].default
+    feature_ratio: float = TABLE["feature_ratio"].default
+    attention_ratio: float = TABLE["attention_ratio"].default
+    rule: InversionRule = InversionRule.AUTHORS
+    refinements: int = 0
+    steps: int = 20
+    strength: float = 1.0
+
+    @property
+    def inversion_key(self) -> tuple[object, ...]:
+        """Methods with equal keys share an inversion (with the same model)."""
+        return (self.positive_scale, self.negative_scale, self.rule, self.refinements, self.steps)
+
+
+DEFAULT = Method(Kind.DITAIL)
+
+
+def comparison() -> list[Method]:
+    """The curves of structure against style."""
+    scales = (1.0, 2.0, 3.0, 5.0)
+    methods = [replace(DEFAULT, knob="positive scale", value=f"{a:g}", positive_scale=a) for a in scales]
+    for kind in (Kind.NO_INJECTION, Kind.TARGET_INVERTS):
+        methods += [Method(kind, "positive scale", f"{a:g}", positive_scale=a) for a in (1.0, 3.0, 5.0)]
+    methods += [Method(Kind.NO_INVERSION, "strength", f"{s:g}", strength=s) for s in (0.6, 0.8, 1.0)]
+    return methods + [Method(Kind.IMG2IMG, "strength", f"{k / 10:g}", strength=k / 10) for k in range(2, 11)]
+
+
+def knobs() -> list[Method]:
+    """One setting at a time away from the defaults; the default itself and the positive scale are in `comparison`."""
+    methods = [replace(DEFAULT, knob="negative scale", value=f"{b:g}", negative_scale=b) for b in (0.0, 1.0, 2.0)]
+    methods += [replace(DEFAULT, knob="feature ratio", value=f"{r:g}", feature_ratio=r) for r in (0.0, 0.4, 1.0)]
+    ratios = (0.0, 0.25, 0.75, 1.0)
+    methods += [replace(DEFAULT, knob="attention ratio", value=f"{r:g}", attention_ratio=r) for r in ratios]
+    warm = replace(DEFAULT, knob="inversion rule", value="warm start", rule=InversionRule.WARM_START)
+    methods += [warm, replace(DEFAULT, knob="inversion rule", value="one refinement", refinements=1)]
+    return methods + [replace(DEFAULT, knob="steps", value=str(steps), steps=steps) for steps in (10, 50)]
+
+
+@dataclass
+class Task:
+    """Pictures in one source's style, with their captions, to be redrawn.
+
+    `pictures` is (n, h, w, 3) uint8, `noise` (n, 4, h/8, w/8). Inversions are kept in `kept` for the methods that
+    share them.
+    """
+
+    pictures: np.ndarray
+    captions: Sequence[str]
+    noise: Tensor
+    source: Models
+    kept: dict[tuple[object, ...], SourceTrajectory] = field(default_factory=dict)
+
+    def latents(self) -> Tensor:
+        """The pictures through the VAE: posterior means, scaled."""
+        pictures = to_tensor(self.pictures)
+        with torch.no_grad():
+            return torch.cat([self.source.vae.encode(p[None])[0] for p in pictures]) * self.source.scale_factor
+
+
+@torch.no_grad()
+def prompts(models: Models, captions: Sequence[str]) -> Prompts:
+    """The captions against the empty negative prompt."""
+    empty = models.text(models.vocabulary.batch([""]))
+    return Prompts(models.text(models.vocabulary.batch(list(captions))), empty, empty)
+
+
+def redraw(method: Method, task: Task, target: Models) -> np.ndarray:
+    """The task's pictures by one method: (n, h, w, 3) uint8."""
+    levels = SCHEDULE.ddim_levels(method.steps)
+    conds = prompts(target, task.captions)
+    if method.kind is Kind.IMG2IMG:
+        levels = _remaining(levels, method.strength)
+        return decode(target, _sample(target, _noised(task, levels[0]), levels, conds))
+    if method.kind is Kind.NO_INVERSION:
+        levels = _remaining(levels, method.strength)
+        return decode(target, _inject(method, target, _noised_trajectory(task, levels), levels, conds))
+    trajectory = _trajectory(method, task, target, levels)
+    if method.kind is Kind.NO_INJECTION:
+        return decode(target, _sample(target, trajectory.start, levels, conds))
+    return decode(target, _inject(method, target, trajectory, levels, conds))
+
+
+def content(method: Method, task: Task, target: Models) -> np.ndarray | None:
+    """The picture that the source generated, where the method has it draw the content itself."""
+    if method.kind is not Kind.GENERATED:
+        return None
+    return decode(task.source, _trajectory(method, task, target, SCHEDULE.ddim_levels(method.steps)).clean)
+
+
+def _remaining(levels: Sequence[Level], strength: float) -> Sequence[Level]:
+    """The levels that a denoising strength leaves, as img2img counts them."""
+    return levels[len(levels) - max(1, round(strength * len(levels))) :]
+
+
+def _noised(task: Task, level: Level) -> Tensor:
+    return level.signal * task.latents() + level.noise * task.noise
+
+
+def _noised_trajectory(task: Task, levels: Sequence[Level]) -> SourceTrajectory:
+    """No inversion: the picture with one noise, mixed anew for every level (as the authors' extension has it)."""
+    clean = task.latents()
+    rising = levels[::-1]
+    noised = [level.signal * clean + level.noise * task.noise for level in rising]
+    return SourceTrajectory((SCHEDULE.at_timestep(0), *rising), torch.stack([clean, *noised]))
+
+
+def _trajectory(method: Method, task: Task, target: Models, levels: Sequence[Level]) -> SourceTrajectory:
+    inverter = target if method.kind is Kind.TARGET_INVERTS else task.source
+    key = (method.kind is Kind.GENERATED, id(inverter), *method.inversion_key)
+    if key not in task.kept:
+        conds = prompts(inverter, task.captions)
+        if method.kind is Kind.GENERATED:
+            task.kept[key] = _generated(task, levels, conds)
+        else:
+            cond: Condition = mix(conds.positive, conds.negative.expand_as(conds.positive),
+                                  method.positive_scale, method.negative_scale)  # fmt: skip
+            task.kept[key] = invert(
+                ldm_noise_predictor(inverter.unet),
+                task.latents(),
+                levels[::-1],
+                cond,
+                clean=SCHEDULE.at_timestep(0),
+                rule=method.rule,
+                refinements=method.refinements,
+            )
+    return task.kept[key]
+
+
+def _generated(task: Task, levels: Sequence[Level], conds: Prompts) -> SourceTrajectory:
+    """The latents of the source's own text-to-image run."""
+    visited = [task.noise]
+    predict = ldm_noise_predictor(task.source.unet)
+    sample(
+        predict,
+        task.noise,
+        levels,
+        conds,
+        cfg_scale=CFG_SCALE,
+        clean=SCHEDULE.at_timestep(0),
+        on_step=lambda step, steps, level, latent: visited.append(latent),
+    )
+    return SourceTrajectory((SCHEDULE.at_timestep(0), *levels[::-1]), torch.stack(visited[::-1]))
+
+
+def _sample(
+    models: Models,
+    start: Tensor,
+    levels: Sequence[Level],
+    conds: Prompts,
+    trajectory: SourceTrajectory | None = None,
+    injection: Injection | None = None,
+) -> Tensor:
+    return sample(
+        ldm_noise_predictor(models.unet),
+        start,
+        levels,
+        conds,
+        cfg_scale=CFG_SCALE,
+        clean=SCHEDULE.at_timestep(0),
+        trajectory=trajectory,
+        injection=injection,
+    )
+
+
+def _inject(
+    method: Method, target: Models, trajectory: SourceTrajectory, levels: Sequence[Level], conds: Prompts
+) -> Tensor:
+    with Injection(
+        target.unet,
+        feature_window=Window.from_ratio(method.feature_ratio, len(levels)),
+        attention_window=Window.from_ratio(method.attention_ratio, len(levels)),
+        shortcut=Shortcut.PROJECTIONS,
+    ) as injection:
+        return _sample(target, trajectory.start, levels, conds, trajectory, injection)
+
+
+def in_parts(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Consecutive parts of at most `size`."""
+    return (rows[at : at + size] for at in range(0, len(rows), size))

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench import quality_tables
 from bench.quality_methods import Kind, Method, Task, comparison, content, knobs, redraw
 from bench.quality_scores import Reference, Score, score, true_areas
 from demo import classifier, tokenizer
@@ -173,9 +174,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not options.report_only:
         measure(options)
-    from bench import quality_report  # needs matplotlib
+    quality_tables.write(options.out)
+    from bench import quality_charts  # last, and here: it needs matplotlib
 
-    quality_report.write(options.out)
+    quality_charts.write(options.out)
 
 
 if __name__ == "__main__":

@@ -1,46 +1,23 @@
-"""Tables and charts of the quality bench: means with confidence intervals, and the distance between curves."""
+"""Tables of the quality bench: means with confidence intervals, and the distance between curves."""
 
 from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-
-from bench.quality_methods import DEFAULT, Kind
-from ditail_ext.settings import TABLE
+from bench.quality_methods import Kind
 
 log = logging.getLogger(__name__)
 
 MEASURES = ("iou", "boundary_f1", "self_similarity", "style", "style_distance", "faithful")
 STRUCTURE = ("iou", "boundary_f1", "self_similarity")
 RESAMPLES = 2000
-ROOT = Path(__file__).parents[1]
-RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
-LABELS = {
-    "iou": "area: IoU",
-    "boundary_f1": "outline: F1",
-    "self_similarity": "likeness of local gradients",
-    "style": "probability of the target's style",
-    "style_distance": "distance to the target's own pictures",
-    "faithful": "things right in shape and colour",
-}
-COLOURS = {
-    Kind.DITAIL.value: "#c0392b",
-    Kind.IMG2IMG.value: "#2c3e50",
-    Kind.NO_INJECTION.value: "#e67e22",
-    Kind.NO_INVERSION.value: "#2980b9",
-    Kind.TARGET_INVERTS.value: "#27ae60",
-    Kind.GENERATED.value: "#8e44ad",
-}
+RESULTS = Path(__file__).parent / "results"
 Row = dict[str, str]
 
 
@@ -111,30 +88,26 @@ def lead(point: Point, curve: Sequence[Point], measure: str) -> tuple[float, flo
     return _interval(difference, len(point.scenes))
 
 
+def by_kind(found: Iterable[Point]) -> dict[str, list[Point]]:
+    """The points of every kind of method."""
+    members = list(found)
+    return {kind.value: [p for p in members if p.method == kind.value] for kind in Kind}
+
+
 def write(folder: Path) -> None:
-    """Write the tables and the charts of what has been measured."""
-    found = points(read(folder))
+    """Write the tables of what has been measured."""
+    rows = read(folder)
+    found = points(rows)
     RESULTS.mkdir(parents=True, exist_ok=True)
     _write_csv(RESULTS / "quality.csv", [_line(p) for p in found])
-    by_kind = {kind.value: [p for p in found if p.method == kind.value] for kind in Kind}
-    defaults = [p for p in by_kind[Kind.DITAIL.value] if p.knob == "positive scale"]
-    _write_csv(RESULTS / "quality-leads.csv", list(leads(defaults, by_kind)))
-    pairs = list(_pairs(read(folder)))
-    _write_csv(RESULTS / "quality-pairs.csv", pairs)
-    _draw_comparison({Kind.DITAIL.value: defaults, **{k: by_kind[k] for k in (Kind.IMG2IMG.value,)}}, "img2img")
-    for kind in (Kind.NO_INJECTION, Kind.NO_INVERSION, Kind.TARGET_INVERTS):
-        curves = {Kind.DITAIL.value: defaults, Kind.IMG2IMG.value: by_kind[Kind.IMG2IMG.value]}
-        _draw_comparison({**curves, kind.value: by_kind[kind.value]}, kind.name.lower().replace("_", "-"))
-    default = next(p for p in defaults if p.value == _default_value("positive scale"))
-    knobs = dict.fromkeys(p.knob for p in by_kind[Kind.DITAIL.value])
-    for knob in knobs:
-        _draw_knob(knob, [p for p in by_kind[Kind.DITAIL.value] if p.knob == knob], default)
+    _write_csv(RESULTS / "quality-leads.csv", list(leads(by_kind(found))))
+    _write_csv(RESULTS / "quality-pairs.csv", list(_pairs(rows)))
 
 
-def leads(ditail: Sequence[Point], by_kind: dict[str, list[Point]]) -> Iterable[dict[str, object]]:
+def leads(curves: Mapping[str, Sequence[Point]]) -> Iterable[dict[str, object]]:
     """Ditail's points against every other curve, at equal style."""
-    for point in ditail:
-        for kind, curve in by_kind.items():
+    for point in (p for p in curves[Kind.DITAIL.value] if p.knob == "positive scale"):
+        for kind, curve in curves.items():
             if kind not in (Kind.DITAIL.value, Kind.GENERATED.value) and curve:
                 for measure in STRUCTURE:
                     mean, low, high = lead(point, curve, measure)
@@ -170,62 +143,3 @@ def _write_csv(path: Path, lines: Sequence[dict[str, object]]) -> None:
         writer.writeheader()
         writer.writerows(lines)
     log.info("%s: %d lines", path.name, len(lines))
-
-
-def _draw_comparison(curves: dict[str, list[Point]], name: str) -> None:
-    """Structure against style, one panel for each measure of structure."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), constrained_layout=True)
-    for axis, measure in zip(axes, STRUCTURE, strict=True):
-        for kind, members in curves.items():
-            _draw_curve(axis, kind, members, measure)
-        axis.set_xlabel(LABELS["style"])
-        axis.set_ylabel(LABELS[measure])
-        axis.grid(alpha=0.25)
-    axes[0].legend(frameon=False, loc="lower left")
-    count = next(iter(curves.values()))[0].pictures
-    figure.suptitle(f"Structure against style; {count} pictures a point, bars: 95 % intervals over scenes")
-    _save(figure, f"quality-{name}.png")
-
-
-def _draw_curve(axis: Axes, kind: str, members: Sequence[Point], measure: str) -> None:
-    x, y = (np.array([p.interval(m) for p in members]) for m in ("style", measure))
-    errors = [np.abs(np.stack([v[:, 0] - v[:, 1], v[:, 2] - v[:, 0]])) for v in (x, y)]
-    look = {"color": COLOURS[kind], "ms": 4, "lw": 1.4, "elinewidth": 0.7}
-    axis.errorbar(x[:, 0], y[:, 0], errors[1], errors[0], "o-", label=kind, **look)
-    for point, across, up in zip(members, x[:, 0], y[:, 0], strict=True):
-        axis.annotate(point.value, (across, up), (4, 4), textcoords="offset points", fontsize=7, color=COLOURS[kind])
-
-
-def _draw_knob(knob: str, members: Sequence[Point], default: Point) -> None:
-    """One setting's effect on every measure that is a share."""
-    values = {p.value: p for p in members}
-    if knob != "positive scale":
-        values[_default_value(knob)] = default
-    order = sorted(values, key=lambda v: (0, float(v)) if _is_number(v) else (1, 0.0))
-    figure, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)
-    for measure, style in (("iou", "o-"), ("boundary_f1", "s-"), ("style", "^-"), ("faithful", "d--")):
-        y = np.array([values[v].interval(measure) for v in order])
-        axis.plot(range(len(order)), y[:, 0], style, label=LABELS[measure], ms=4)
-        axis.fill_between(range(len(order)), y[:, 1], y[:, 2], alpha=0.12)
-    axis.set_xticks(range(len(order)), [f"{v}\n(default)" if values[v] is default else v for v in order])
-    axis.set_xlabel(knob)
-    axis.set_ylim(0, 1.02)
-    axis.grid(alpha=0.25)
-    axis.legend(frameon=False, fontsize=8)
-    _save(figure, f"quality-knob-{knob.replace(' ', '-')}.png")
-
-
-def _default_value(knob: str) -> str:
-    if knob == "steps":
-        return str(DEFAULT.steps)
-    default = TABLE[knob.replace(" ", "_")].default
-    return default if isinstance(default, str) else f"{default:g}"
-
-
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdigit()
-
-
-def _save(figure: plt.Figure, name: str) -> None:
-    figure.savefig(DOCS / name, dpi=90)
-    plt.close(figure)

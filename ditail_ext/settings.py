@@ -17,6 +17,11 @@ from .errors import SettingsError
 SAME_AS_TARGET = "same as target"
 AUTOMATIC = "automatic"
 
+EVERYWHERE = "everywhere"
+MASK_REGION = "region mask"
+INPAINT_REGION = "inpaint mask"
+OUTSIDE_REGION = "outside inpaint mask"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -34,6 +39,7 @@ class Setting:
         step: of a slider.
         choices: the values allowed, of a text that is not free.
         webui_only: means nothing outside the WebUI.
+        neutral: its default does nothing, so a picture's parameters need not say it.
     """
 
     name: str
@@ -47,6 +53,7 @@ class Setting:
     step: float | None = None
     choices: tuple[str, ...] | None = None
     webui_only: bool = False
+    neutral: bool = False
 
     def check(self, value: Any) -> Any:
         """The value in the setting's own type.
@@ -74,6 +81,11 @@ _KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", 
 def _setting(kind: type, default: Any, label: str, infotext: str, help: str, **more: Any) -> Any:
     table_entry = {"kind": kind, "default": default, "label": label, "infotext": infotext, "help": help, **more}
     return dataclasses.field(default=default, metadata=table_entry)
+
+
+def _share(default: float, label: str, infotext: str, help: str, neutral: bool = True) -> Any:
+    limits = {"minimum": 0.0, "maximum": 1.0, "step": 0.01, "neutral": neutral}
+    return _setting(float, default, label, infotext, help, **limits)
 
 
 @dataclass(frozen=True)
@@ -129,27 +141,21 @@ class Settings:
         maximum=10.0,
         step=0.1,
     )
-    feature_ratio: float = _setting(
-        float,
+    feature_ratio: float = _share(
         0.8,
         "Feature ratio",
         "Ditail feature ratio",
         "Share of the steps, counted from the first, in which the source's decoder feature is injected "
         "(layout and shapes).",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.01,
+        neutral=False,
     )
-    attention_ratio: float = _setting(
-        float,
+    attention_ratio: float = _share(
         0.5,
         "Attention ratio",
         "Ditail attention ratio",
         "Share of the steps, counted from the first, in which the source's self-attention is injected "
         "(which parts belong together).",
-        minimum=0.0,
-        maximum=1.0,
-        step=0.01,
+        neutral=False,
     )
     inversion_prompt: str = _setting(
         str,
@@ -191,6 +197,49 @@ class Settings:
         "default: the paper's layers (SDXL: Ctrl-X's). strong: self-attention in more decoder blocks, which keeps "
         "more of the source.",
         choices=("default", "strong"),
+    )
+    feature_start: float = _share(
+        0.0,
+        "Feature start",
+        "Ditail feature start",
+        "Share of the steps that pass before the feature is injected; the feature ratio is where that ends.",
+    )
+    attention_start: float = _share(
+        0.0,
+        "Attention start",
+        "Ditail attention start",
+        "Share of the steps that pass before self-attention is injected; the attention ratio is where that ends.",
+    )
+    feature_weight: float = _share(
+        1.0,
+        "Feature weight",
+        "Ditail feature weight",
+        "How much of the injected feature is the source's; the rest is the picture's own.",
+    )
+    attention_weight: float = _share(
+        1.0,
+        "Attention weight",
+        "Ditail attention weight",
+        "How much of the injected self-attention (queries and keys) is the source's; the rest is the picture's own.",
+    )
+    region: str = _setting(
+        str,
+        EVERYWHERE,
+        "Region",
+        "Ditail region",
+        "Where to inject: everywhere, where the region mask is bright, or inside or outside of the inpaint mask.",
+        choices=(EVERYWHERE, MASK_REGION, INPAINT_REGION, OUTSIDE_REGION),
+        webui_only=True,
+    )
+    region_blur: int = _setting(
+        int,
+        4,
+        "Region blur",
+        "Ditail region blur",
+        "Pixels over which the edges of a region are softened.",
+        minimum=0,
+        maximum=64,
+        step=1,
     )
 
     def __post_init__(self) -> None:

@@ -75,6 +75,8 @@ class Injection:
         *,
         feature_window: Window,
         attention_window: Window,
+        feature_weight: float = 1.0,
+        attention_weight: float = 1.0,
         profile: str | LayerProfile = DEFAULT_PROFILE,
         region: Region | None = None,
         shortcut: Shortcut = Shortcut.REFERENCE,
@@ -85,12 +87,15 @@ class Injection:
             unet: the target's UNet, of ldm's or sgm's layout.
             feature_window: the steps in which the residual feature is injected.
             attention_window: the steps in which self-attention queries and keys are.
+            feature_weight: blend weight w of the feature, from 0 to 1: each row gets w * source + (1 - w) * own.
+            attention_weight: the same of queries and keys. With a weight of 0 nothing is recorded either.
             profile: a layer profile of the UNet's family by name, or a custom one.
             region: injects only there; everywhere if ``None``.
             shortcut: how much of the replaced work is left out.
 
         Raises:
             UnsupportedModelError: the UNet has no such sites.
+            InjectionError: a blend weight lies outside 0..1.
         """
         self._sites = find_sites(unet, profile)
         self._unet = unet
@@ -99,6 +104,11 @@ class Injection:
             SiteKind.FEATURE: feature_window,
             SiteKind.QUERY: attention_window,
             SiteKind.KEY: attention_window,
+        }
+        self._weights = {
+            SiteKind.FEATURE: _blend_weight(feature_weight),
+            SiteKind.QUERY: _blend_weight(attention_weight),
+            SiteKind.KEY: _blend_weight(attention_weight),
         }
         self._region = region
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -128,8 +138,9 @@ class Injection:
         return self._sites
 
     def active_sites(self, step: int) -> tuple[Site, ...]:
-        """The sites whose window is open at a step (0 is the first, noisiest one)."""
-        return tuple(site for site in self._sites if step in self._windows[site.kind])
+        """The sites whose window is open at a step (0 is the first, noisiest one), less those of weight 0."""
+        open_kinds = {kind for kind, window in self._windows.items() if step in window and self._weights[kind] > 0.0}
+        return tuple(site for site in self._sites if site.kind in open_kinds)
 
     def record(self, step: int, run: Callable[[], Any], slot: BankSlot | None = None) -> FeatureBank | None:
         """Record what the source's pass computes at a step's active sites.
@@ -192,7 +203,7 @@ class Injection:
                 raise InjectionError(f"Step {step} was not recorded; record it before replaying it.")
             bank = self._bank
         rows = None if sources is None else torch.as_tensor(sources, dtype=torch.long)
-        replay = Replay(bank, active, rows, self._region)
+        replay = Replay(bank, active, rows, self._region, self._weights)
         with self._in_phase(replay), stand_ins(self._unet, replay, self._shortcut):
             yield
         replay.require_used()
@@ -222,3 +233,9 @@ class Injection:
         self._bank = FeatureBank()
         while self._handles:
             self._handles.pop().remove()
+
+
+def _blend_weight(weight: float) -> float:
+    if not 0.0 <= weight <= 1.0:
+        raise InjectionError(f"A blend weight must be from 0 (own) to 1 (source), not {weight}.")
+    return weight

@@ -165,14 +165,26 @@ class Window:
     stop: int
 
     @classmethod
-    def from_ratio(cls, ratio: float, steps: int) -> Window:
-        """The first int(ratio * steps) of ``steps`` steps, as in the authors' code.
+    def from_ratio(cls, ratio: float, steps: int, start: float = 0.0) -> Window:
+        """The first int(ratio * steps) of ``steps`` steps, as in the authors' code, less those before ``start``.
 
         The small addend keeps 0.29 of 100 at 29, where binary fractions would make it 28.
+
+        Args:
+            ratio: share of the steps at which the window ends.
+            steps: of the sampler.
+            start: share of the steps at which it begins; empty if that is not before its end.
+
+        Raises:
+            ScheduleError: a share is none.
         """
-        if not 0.0 <= ratio <= 1.0:
-            raise ScheduleError(f"A ratio of steps must be from 0 to 1, not {ratio}.")
-        return cls(0, int(ratio * steps + 1e-9))
+        for share in (ratio, start):
+            if not 0.0 <= share <= 1.0:
+                raise ScheduleError(f"A ratio of steps must be from 0 to 1, not {share}.")
+        return cls(int(start * steps + 1e-9), int(ratio * steps + 1e-9))
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
 
     def __contains__(self, step: object) -> bool:
         return isinstance(step, int) and self.start <= step < self.stop

@@ -9,7 +9,7 @@ stand-ins in the layers' places for the duration of a replay, so that nothing is
 - a *feature* stand-in skips both convolutions of the residual block; its skip connection remains.
 
 Stand-ins change sums only by floating-point rounding. Where a layer has another form than ldm's or sgm's, or a
-region needs the layer's own values, the reference replay remains.
+region or a blend weight below 1 needs the layer's own values, the reference replay remains.
 """
 
 from __future__ import annotations
@@ -136,11 +136,11 @@ def shared_map_attention(query: Tensor, key: Tensor, value: Tensor, heads: int) 
 def stand_ins(unet: nn.Module, replay: Replay, shortcut: Shortcut) -> Iterator[None]:
     """Put stand-ins into the places of the replayed sites' layers, and the layers back.
 
-    Nothing is replaced for the reference, nor in a region, whose layers need values of their own.
+    Nothing is replaced for the reference, nor where the source's values are blended with the layer's own.
     """
     replacements: list[_Replacement] = []
-    if shortcut is not Shortcut.REFERENCE and replay.region is None:
-        for site in replay.sites.values():
+    if shortcut is not Shortcut.REFERENCE:
+        for site in filter(replay.replaces, replay.sites.values()):
             replacements += _for_site(unet, site, replay, shortcut)
     with ExitStack() as stack:
         for owner, child, stand_in in replacements:

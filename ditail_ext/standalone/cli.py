@@ -51,7 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", type=int, default=512, help="pixels of the shorter side; 0 keeps the picture's (512)"
     )
-    parser.add_argument("--mask", type=Path, help="grey picture of the picture's size: inject where it is white")
+    parser.add_argument(
+        "--mask", type=Path, help="grey picture of the picture's size: grey is strength, white injects"
+    )
     ditail = parser.add_argument_group("Ditail")
     for name, setting in SETTINGS.items():
         default = f"({setting.default})" if setting.default != "" else ""

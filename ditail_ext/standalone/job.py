@@ -30,7 +30,7 @@ from ..settings import Settings
 from .checkpoint import open_checkpoint
 from .model import Compute, Model
 from .parameters import Sampling, infotext
-from .picture import GRID, fit, fitted_size, mask_to_tensor, read_mask, read_picture, to_picture, to_tensor
+from .picture import GRID, fit, fitted_size, mask_to_tensor, read_mask, read_picture, soften, to_picture, to_tensor
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Job:
         picture: file of the content picture.
         target: checkpoint that samples.
         source: checkpoint that inverts; the target when ``None``.
-        mask: file of a region mask of the picture's size, white where to inject.
+        mask: file of a region mask of the picture's size, white where to inject, grey where to inject in part.
         shorter_side: pixels that the picture's shorter side is scaled to; 0 leaves it.
         loaded_trajectory: file of an inversion made before, instead of inverting.
         with_sheet: also make the panels of the contact sheet.
@@ -123,7 +123,7 @@ def _title(model: Model) -> str:
 def _region(job: Job, original: tuple[int, int], size: tuple[int, int]) -> Region | None:
     if job.mask is None:
         return None
-    mask = mask_to_tensor(fit(read_mask(job.mask, original), size))
+    mask = mask_to_tensor(soften(fit(read_mask(job.mask, original), size), job.settings.region_blur))
     return Region.from_pixels(mask, (size[1] // GRID, size[0] // GRID))
 
 
@@ -212,12 +212,14 @@ def _sample(job: Job, target: Model, trajectory: SourceTrajectory, region: Regio
     levels = target.schedule.ddim_levels(job.sampling.steps)
     if not injected:
         return _run_sampler(job, target, trajectory.start, levels, prompts, "Target alone")
-    steps = job.sampling.steps
+    settings, steps = job.settings, job.sampling.steps
     with Injection(
         target.unet,
-        feature_window=Window.from_ratio(job.settings.feature_ratio, steps),
-        attention_window=Window.from_ratio(job.settings.attention_ratio, steps),
-        profile=job.settings.layer_profile,
+        feature_window=Window.from_ratio(settings.feature_ratio, steps, settings.feature_start),
+        attention_window=Window.from_ratio(settings.attention_ratio, steps, settings.attention_start),
+        feature_weight=settings.feature_weight,
+        attention_weight=settings.attention_weight,
+        profile=settings.layer_profile,
         region=region,
         shortcut=Shortcut.PROJECTIONS,
     ) as injection:

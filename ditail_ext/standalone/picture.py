@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFilter, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from ..core.files import write_whole
@@ -84,6 +84,11 @@ def fitted_size(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
 def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Scale to cover ``size`` (width, height) and cut what overlaps, evenly on both sides."""
     return picture if picture.size == size else ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+
+
+def soften(mask: Image.Image, pixels: int) -> Image.Image:
+    """A grey mask whose edges are softened over so many pixels (the deviation of a Gaussian)."""
+    return mask.filter(ImageFilter.GaussianBlur(pixels)) if pixels else mask
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

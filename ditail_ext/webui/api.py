@@ -10,7 +10,7 @@ from ..settings import TABLE, Setting
 from . import cache
 from .content import PICTURE
 from .request import ARGUMENTS
-from .ui import PICTURE_HELP, PICTURE_LABEL, source_choices, vae_choices
+from .ui import PICTURES, source_choices, vae_choices
 
 _HOST_ROUTE = "/sdapi/v1/options"
 
@@ -57,17 +57,11 @@ def _host_guards(app: Any) -> Sequence[Any] | None:
 
 
 def _describe(name: str, position: int) -> dict[str, Any]:
-    if name == PICTURE:
-        return {
-            "name": PICTURE,
-            "position": position,
-            "type": "string",
-            "format": "base64",
-            "default": None,
-            "label": PICTURE_LABEL,
-            "help": PICTURE_HELP,
-            "only": "txt2img",
-        }
+    if name in PICTURES:
+        label, help_text = PICTURES[name]
+        described = {"name": name, "position": position, "type": "string", "format": "base64", "default": None}
+        described |= {"label": label, "help": help_text}
+        return described | ({"only": "txt2img"} if name == PICTURE else {})
     setting = TABLE[name]
     described = {
         "name": name,

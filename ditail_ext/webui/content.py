@@ -1,10 +1,11 @@
-"""The content picture of txt2img: from what the panel or the API sends to a picture."""
+"""The pictures among the arguments, txt2img's content picture and the region mask: from what is sent to a picture."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import io
+from collections.abc import Mapping
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -13,12 +14,46 @@ from ..errors import SettingsError
 PICTURE = "picture"
 """Name of the argument that carries the content picture, in txt2img."""
 
+MASK = "mask"
+"""Name of the argument that carries the region mask."""
 
-def read_picture(value: object) -> Image.Image | None:
+
+def read_mask(value: object) -> Image.Image | None:
+    """The region mask in an argument, in grey (mode L); ``None`` where it says that there is none.
+
+    Grey is strength: white injects in full, black not at all. Of a picture with transparency the opacity counts, as
+    for the host's own masks.
+
+    Args:
+        value: what :func:`read_picture` takes, or from the panel ``{"image": ..., "mask": ...}`` with what was painted
+            on a picture as the mask; where nothing was painted, the picture itself is the mask.
+
+    Raises:
+        SettingsError: it is something else, or no picture that can be read.
+    """
+    if isinstance(value, Mapping):
+        painted = read_mask(value.get("mask"))
+        return painted if painted is not None and painted.getbbox() else read_mask(value.get("image"))
+    picture = read_picture(value, MASK)
+    return None if picture is None else _grey(picture)
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        opacity = picture.convert("RGBA").getchannel("A")
+        if opacity.getextrema()[0] < 255:
+            return opacity
+    if picture.mode.startswith("I"):  # 16 bits, which a conversion would cut off
+        picture = picture.convert("I").point(lambda value: value * (1 / 257))
+    return picture.convert("L")
+
+
+def read_picture(value: object, argument: str = PICTURE) -> Image.Image | None:
     """The picture in an argument; ``None`` where it says that there is none.
 
     Args:
         value: a PIL picture from the panel, or base64 of a picture file (a data URL too) from the API.
+        argument: the argument's name, for what is said about it.
 
     Raises:
         SettingsError: it is something else, or no picture that can be read.
@@ -28,13 +63,13 @@ def read_picture(value: object) -> Image.Image | None:
     if isinstance(value, Image.Image):
         return value
     if not isinstance(value, str):
-        raise SettingsError(PICTURE, f"{PICTURE} must be a picture file in base64, not {type(value).__name__}.")
+        raise SettingsError(argument, f"{argument} must be a picture file in base64, not {type(value).__name__}.")
     text = value.split(",", 1)[-1] if value.startswith("data:") else value
     try:
         picture = Image.open(io.BytesIO(base64.b64decode("".join(text.split()), validate=True)))
         picture.load()
     except binascii.Error as error:
-        raise SettingsError(PICTURE, f"{PICTURE} is not valid base64; send the bytes of a PNG or JPEG.") from error
+        raise SettingsError(argument, f"{argument} is not valid base64; send the bytes of a PNG or JPEG.") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SettingsError(PICTURE, f"{PICTURE} is no picture that can be read; send a PNG or JPEG.") from error
+        raise SettingsError(argument, f"{argument} is no picture that can be read; send a PNG or JPEG.") from error
     return ImageOps.exif_transpose(picture)

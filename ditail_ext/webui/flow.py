@@ -9,7 +9,7 @@ from modules import sd_models, sd_unet, shared
 
 from ..core import Window, find_sites
 from ..errors import UnsupportedModelError
-from ..settings import Settings
+from ..settings import MASK_REGION, Settings
 from .checkpoint import check_file, check_pair, find_source, find_vae
 from .conditions import inversion_prompts
 from .infotext import parameters, source_title
@@ -17,6 +17,7 @@ from .inversion import InversionTask, Inverter, Source
 from .levels import SamplerPlan, plan_sampler
 from .model import schedule_of, unet_of
 from .picture import PreparedPicture, prepare_img2img, prepare_txt2img
+from .region import mask_hash, region_of
 from .request import Request
 from .sampling import Sampling
 
@@ -36,10 +37,11 @@ def begin(p: Any, request: Request, *, img2img: bool) -> Sampling:
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
     prepared = prepare_img2img(p) if img2img else prepare_txt2img(p, request.picture)
     plan = plan_sampler(p, prepared.sampler, schedule_of(p.sd_model), img2img=img2img)
+    region = region_of(p, request, prepared.frame)
     tasks, sources = _tasks(p, settings, prepared.pictures)
     trajectories = Inverter(p, settings, source, plan).trajectories(tasks)
-    p.extra_generation_params.update(_infotext(p, settings, source, plan))
-    return Sampling(p, settings, plan, trajectories, sources)
+    p.extra_generation_params.update(_infotext(p, request, source, plan))
+    return Sampling(p, settings, plan, trajectories, sources, region)
 
 
 def refuse_unsupported(p: Any) -> None:
@@ -104,7 +106,8 @@ def _tasks(p: Any, settings: Settings, pictures: Sequence[PreparedPicture]) -> t
     return tasks, sources
 
 
-def _infotext(p: Any, settings: Settings, source: Source, plan: SamplerPlan) -> dict[str, object]:
+def _infotext(p: Any, request: Request, source: Source, plan: SamplerPlan) -> dict[str, object]:
+    settings = request.settings
     same = source.info.filename == shared.sd_model.sd_checkpoint_info.filename
     notes = []
     if getattr(p, "enable_hr", False):
@@ -117,11 +120,30 @@ def _infotext(p: Any, settings: Settings, source: Source, plan: SamplerPlan) -> 
         start="not preserved: the sampler adds noise" if plan.stochastic else None,
         range=", ".join(notes) or None,
         injection=_no_injection(settings, plan),
+        mask=_mask_note(p, request),
     )
 
 
 def _no_injection(settings: Settings, plan: SamplerPlan) -> str | None:
-    """What to say when the ratios come to no step at all."""
-    ratio = max(settings.feature_ratio, settings.attention_ratio)
-    window = Window.from_ratio(ratio, plan.steps)
-    return "none in so few steps" if ratio > 0 and window.stop == 0 else None
+    """What to say when a window that was asked for comes to no step at all."""
+    windows = {
+        "feature": (settings.feature_start, settings.feature_ratio),
+        "attention": (settings.attention_start, settings.attention_ratio),
+    }
+    asked = {name: share for name, share in windows.items() if share[1] > 0}
+    empty = [name for name, (start, end) in asked.items() if not Window.from_ratio(end, plan.steps, start)]
+    if not empty:
+        return None
+    if len(empty) == len(asked):
+        return "none, no step lies in a window"
+    return f"no {empty[0]}, no step lies in its window"
+
+
+def _mask_note(p: Any, request: Request) -> str | None:
+    """What names the region mask, or says that it has no part."""
+    if request.mask is None:
+        return None
+    if request.settings.region == MASK_REGION:
+        return mask_hash(request.mask)
+    p.comment(f"Ditail's region mask was not used; for that, choose the region '{MASK_REGION}'.")
+    return "not used"

@@ -16,8 +16,8 @@ from ..settings import TABLE, Setting, Settings
 def parameters(settings: Settings, **facts: object) -> dict[str, object]:
     """What an enabled request adds to ``p.extra_generation_params``; nothing for a disabled one.
 
-    Numbers are always written, so that pictures can be made again after a default has changed; texts and choices
-    where they differ from the default.
+    Numbers are always written, so that pictures can be made again after a default has changed; texts and choices,
+    and numbers whose default does nothing, where they differ from the default.
 
     Args:
         settings: the request's.
@@ -30,7 +30,8 @@ def parameters(settings: Settings, **facts: object) -> dict[str, object]:
     written = {}
     for name, setting in TABLE.items():
         value = shown.pop(name, getattr(settings, name))
-        if setting.kind in (bool, float) or value != setting.default or name == "source_checkpoint":
+        always = (setting.kind in (bool, float) and not setting.neutral) or name == "source_checkpoint"
+        if always or value != setting.default:
             written[setting.infotext] = _protect(value)
     written |= {f"Ditail {name.replace('_', ' ')}": _protect(value) for name, value in shown.items()}
     return {**written, "Ditail version": __version__}

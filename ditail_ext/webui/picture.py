@@ -20,6 +20,9 @@ from ..errors import PictureError
 LATENT_RESIZE = 3
 """The host's resize mode "just resize (latent upscale)": the latent is resized in place of the picture."""
 
+FILL = 2
+"""The host's resize mode that fills up; it uses it for what it cuts out of a picture."""
+
 CROP_AND_RESIZE = 1
 """The host's resize mode for a content picture."""
 
@@ -44,10 +47,35 @@ class PreparedPicture:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What the host makes of a picture's borders on the way to its VAE.
+
+    Attributes:
+        sizes: width and height of each source picture as given.
+        size: width and height as prepared.
+        resize_mode: the host's.
+        box: what is cut out of the picture (left, top, right, bottom) where only the masked area is inpainted.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    size: tuple[int, int]
+    resize_mode: int
+    box: tuple[int, int, int, int] | None = None
+
+    def fit(self, mask: Image.Image) -> Image.Image:
+        """A grey mask of a source picture's size as the host would fit it, as it does its own masks."""
+        if self.box is not None:
+            return images.resize_image(FILL, mask.crop(self.box), *self.size).convert("L")
+        mode = 0 if self.resize_mode == LATENT_RESIZE else self.resize_mode
+        return images.resize_image(mode, mask, *self.size).convert("L")
+
+
+@dataclass(frozen=True)
 class Preparation:
-    """The source pictures of a request, and the sampler that the host would make for it."""
+    """The source pictures of a request, their frame, and the sampler that the host would make for it."""
 
     pictures: tuple[PreparedPicture, ...]
+    frame: Frame
     sampler: Any
 
 
@@ -82,9 +110,18 @@ def prepare_img2img(p: Any) -> Preparation:
     latents = p.resize_mode == LATENT_RESIZE
     size = (p.height // processing.opt_f, p.width // processing.opt_f) if latents else None
     distinct = len(p.init_images) if len(p.init_images) > 1 else 1
-    return Preparation(
-        tuple(PreparedPicture(pixels[index : index + 1].clone(), size) for index in range(distinct)), dry.sampler
-    )
+    pictures = tuple(PreparedPicture(pixels[index : index + 1].clone(), size) for index in range(distinct))
+    return Preparation(pictures, _frame(p, dry), dry.sampler)
+
+
+def _frame(p: Any, prepared: Any) -> Frame:
+    """The frame of img2img: whether something was cut out, only the host's preparation tells."""
+    sizes = tuple(picture.size for picture in p.init_images)
+    box = None
+    if prepared.inpaint_full_res and getattr(prepared, "paste_to", None) is not None and p.image_mask is not None:
+        left, top, width, height = prepared.paste_to
+        box = (left, top, left + width, top + height)
+    return Frame(sizes, (p.width, p.height), p.resize_mode, box)
 
 
 def prepare_txt2img(p: Any, picture: Image.Image | None) -> Preparation:
@@ -99,7 +136,8 @@ def prepare_txt2img(p: Any, picture: Image.Image | None) -> Preparation:
     flat = images.flatten(picture, shared.opts.img2img_background_color)
     fitted = images.resize_image(CROP_AND_RESIZE, flat, width, height)
     pixels = torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255.0).movedim(2, 0)[None].contiguous()
-    return Preparation((PreparedPicture(pixels),), sd_samplers.create_sampler(p.sampler_name, p.sd_model))
+    frame = Frame((picture.size,), (width, height), CROP_AND_RESIZE)
+    return Preparation((PreparedPicture(pixels),), frame, sd_samplers.create_sampler(p.sampler_name, p.sd_model))
 
 
 def _first_pass_size(p: Any) -> tuple[int, int]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from modules import devices, shared
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..core import Injection, SourceTrajectory, Window
+from ..core import Injection, Region, SourceTrajectory, Window
 from ..errors import DitailError, InjectionError
 from ..settings import Settings
 from . import features
@@ -36,6 +36,7 @@ class Sampling:
         plan: the levels that were inverted.
         trajectories: one for each distinct source.
         sources: for each image of the request, over all batches, the index of its trajectory.
+        region: where to inject, in pixels (1, 1, H, W) from 0 to 1; everywhere if ``None``.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Sampling:
         plan: SamplerPlan,
         trajectories: Sequence[SourceTrajectory],
         sources: Sequence[int],
+        region: Tensor | None,
     ) -> None:
         self._settings = settings
         self._plan = plan
         self._trajectories = trajectories
         self._sources = sources
+        self._region = region
         self._target = shared.sd_model.sd_checkpoint_info.filename
         self._size = {"width": p.width, "height": p.height, "steps": p.steps}
         self._batch: BatchSampling | None = None
@@ -109,13 +112,7 @@ class Sampling:
         trajectories = [self._trajectories[index] for index in used]
         unet = unet_of(model)
         slots = features.slots_for(p, unet, self._settings, [found.metadata[KEY] for found in trajectories])
-        injection = Injection(
-            unet,
-            feature_window=Window.from_ratio(self._settings.feature_ratio, self._plan.steps),
-            attention_window=Window.from_ratio(self._settings.attention_ratio, self._plan.steps),
-            profile=self._settings.layer_profile,
-            shortcut=features.shortcut_for(unet),
-        )
+        injection = self._injection(unet, trajectories[0].start)
         empty = encode_prompt(model, "", negative=True, **self._size)
         with injection, ExitStack() as undo:
             rows = [used.index(source) for source in wanted]
@@ -125,6 +122,20 @@ class Sampling:
                 yield self._batch
             finally:
                 self._batch = None
+
+    def _injection(self, unet: nn.Module, latent: Tensor) -> Injection:
+        settings, steps = self._settings, self._plan.steps
+        latent_size = (latent.shape[-2], latent.shape[-1])
+        return Injection(
+            unet,
+            feature_window=Window.from_ratio(settings.feature_ratio, steps, settings.feature_start),
+            attention_window=Window.from_ratio(settings.attention_ratio, steps, settings.attention_start),
+            feature_weight=settings.feature_weight,
+            attention_weight=settings.attention_weight,
+            profile=settings.layer_profile,
+            region=None if self._region is None else Region.from_pixels(self._region, latent_size),
+            shortcut=features.shortcut_for(unet),
+        )
 
 
 def _join(trajectories: Sequence[SourceTrajectory]) -> SourceTrajectory:

@@ -1,4 +1,4 @@
-"""The panel: one control for each setting of the table, and the content picture in txt2img."""
+"""The panel: one control for each setting of the table, the region mask, and the content picture in txt2img."""
 
 from __future__ import annotations
 
@@ -14,14 +14,25 @@ from modules.ui_components import InputAccordion
 
 from ..settings import AUTOMATIC, SAME_AS_TARGET, TABLE
 from . import cache
-from .content import PICTURE
+from .content import MASK, PICTURE
 from .infotext import paste
 from .request import ARGUMENTS
 
 ElemId = Callable[[str], str]
 
-PICTURE_LABEL = "Content picture"
-PICTURE_HELP = "The picture whose structure is kept; it is cropped and resized to the size of the generation."
+PICTURES = {
+    PICTURE: (
+        "Content picture",
+        "The picture whose structure is kept; it is cropped and resized to the size of the generation.",
+    ),
+    MASK: (
+        "Region mask",
+        "For the region of that name, of the picture's proportions: a grey picture, white where to inject in full, "
+        "black where not at all, grey for a strength between, so that one mask holds several regions of different "
+        "strengths. Or put the picture itself here and paint on it what to inject in full.",
+    ),
+}
+"""Label and help of the arguments that are pictures."""
 
 _PICTURE_HEIGHT = 260
 
@@ -49,8 +60,8 @@ def build_panel(is_img2img: bool, elem_id: ElemId) -> Panel:
     with InputAccordion(False, label=title.label, elem_id=elem_id("enabled")) as controls["enabled"]:
         _help(title.help)
         if not is_img2img:
-            controls[PICTURE] = _picture(elem_id)
-            _help(PICTURE_HELP)
+            controls[PICTURE] = _picture(PICTURE, elem_id)
+            _help(PICTURES[PICTURE][1])
         with _row():
             controls["source_checkpoint"] = _dropdown("source_checkpoint", source_choices(), elem_id)
             _refresh(controls["source_checkpoint"], sd_models.list_models, source_choices, elem_id)
@@ -59,9 +70,13 @@ def build_panel(is_img2img: bool, elem_id: ElemId) -> Panel:
         for pair in (("positive_scale", "negative_scale"), ("feature_ratio", "attention_ratio")):
             with _row():
                 controls |= {name: _control(name, elem_id) for name in pair}
+        with gr.Accordion("Region", open=False, elem_id=elem_id("where")):
+            controls |= {name: _control(name, elem_id) for name in ("region", "region_blur")}
+            controls[MASK] = _picture(MASK, elem_id, tool="sketch", brush_color="#ffffff")
+            _help(PICTURES[MASK][1])
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
             rest = [name for name in TABLE if name not in controls]
-            for row in (rest[:2], rest[2:]):
+            for row in (rest[:2], rest[2:-4], rest[-4:-2], rest[-2:]):
                 with _row():
                     controls |= {name: _control(name, elem_id) for name in row}
             _clear_button(elem_id)
@@ -88,14 +103,15 @@ def _help(text: str) -> Any:
     return gr.HTML(f"<p>{text}</p>", elem_classes=["ditail-help"])
 
 
-def _picture(elem_id: ElemId) -> Any:
+def _picture(name: str, elem_id: ElemId, **more: Any) -> Any:
     return gr.Image(
-        label=PICTURE_LABEL,
+        label=PICTURES[name][0],
         type="pil",
         source="upload",
         image_mode="RGBA",
         height=_PICTURE_HEIGHT,
-        elem_id=elem_id(PICTURE),
+        elem_id=elem_id(name),
+        **more,
     )
 
 

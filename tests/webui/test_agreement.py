@@ -17,7 +17,7 @@ def panel(host: SimpleNamespace, img2img: bool):
 @pytest.mark.parametrize("img2img", [True, False])
 def test_the_panel_has_one_control_a_setting_in_the_tables_order(host: SimpleNamespace, img2img: bool):
     components = panel(host, img2img).components
-    names = [*TABLE] if img2img else [*TABLE, "picture"]
+    names = [*TABLE, "mask"] if img2img else [*TABLE, "mask", "picture"]
     assert [component.elem_id for component in components] == [f"script_{name}" for name in names]
     for setting, control in zip(TABLE.values(), components, strict=False):
         assert control.value == setting.default
@@ -71,8 +71,9 @@ def test_infotext_keys_are_distinct_and_parse(host: SimpleNamespace):
 def test_the_schema_describes_every_argument(host: SimpleNamespace):
     schema = host.load("api").schema()
     arguments = schema["arguments"]
-    assert [argument["name"] for argument in arguments] == [*TABLE, "picture"]
-    assert [argument["position"] for argument in arguments] == list(range(len(TABLE) + 1))
+    assert [argument["name"] for argument in arguments] == [*TABLE, "mask", "picture"]
+    assert [argument["position"] for argument in arguments] == list(range(len(TABLE) + 2))
+    assert [argument.get("only") for argument in arguments[-2:]] == [None, "txt2img"]
     types = {float: "number", int: "integer", bool: "boolean", str: "string"}
     for setting, argument in zip(TABLE.values(), arguments, strict=False):
         assert argument["type"] == types[setting.kind]

@@ -64,6 +64,12 @@ def test_what_is_written(infotext):
     }
 
 
+def test_a_number_whose_default_does_nothing_is_written_when_it_does_something(infotext):
+    written = infotext.parameters(Settings(enabled=True, feature_start=0.1, attention_weight=0.0))
+    assert (written["Ditail feature start"], written["Ditail attention weight"]) == (0.1, 0.0)
+    assert "Ditail feature weight" not in written
+
+
 def test_facts_get_keys_of_their_own(infotext):
     assert infotext.parameters(Settings(enabled=True), first_pass="only")["Ditail first pass"] == "only"
 
@@ -81,6 +87,12 @@ CHANGED = Settings(
     inversion_rule="warm start",
     refinements=2,
     layer_profile="strong",
+    feature_start=0.1,
+    attention_start=0.2,
+    feature_weight=0.0,
+    attention_weight=0.75,
+    region="outside inpaint mask",
+    region_blur=0,
 )
 
 

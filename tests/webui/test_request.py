@@ -28,13 +28,14 @@ def picture_bytes(kind: str = "PNG") -> bytes:
 
 def test_positions_are_the_tables_order(host: SimpleNamespace):
     arguments = host.load("request").ARGUMENTS
-    assert arguments == (*TABLE, "picture")
+    assert arguments == (*TABLE, "mask", "picture")
     assert next(iter(TABLE)) == "enabled"
 
 
 def test_defaults_ask_for_nothing(parse):
     assert parse(DEFAULTS) is None
     assert parse([*DEFAULTS, None]) is None
+    assert parse([*DEFAULTS, None, None]) is None
     assert parse([]) is None
 
 
@@ -52,7 +53,7 @@ def test_by_position(parse):
 
 
 def test_by_name(parse):
-    request = parse([{"positive_scale": 2.0}, *DEFAULTS[1:], None])
+    request = parse([{"positive_scale": 2.0}, *DEFAULTS[1:], None, None])
     assert request.settings == Settings(enabled=True, positive_scale=2.0)
 
 
@@ -76,13 +77,77 @@ def test_a_picture_in_base64(parse, text: str, kind: str):
 
 def test_a_picture_from_the_panel(parse):
     picture = Image.new("RGB", (2, 2))
-    assert parse([True, *DEFAULTS[1:], picture]).picture is picture
+    assert parse([True, *DEFAULTS[1:], None, picture]).picture is picture
 
 
 def test_img2img_takes_no_content_picture(parse):
     picture = base64.b64encode(picture_bytes()).decode()
     with pytest.raises(SettingsError, match="picture is for txt2img alone"):
-        parse([{"picture": picture}, *DEFAULTS[1:]])
+        parse([{"picture": picture}, *DEFAULTS[1:], None])
+
+
+def encoded(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_a_mask_given_by_name_is_the_region(parse):
+    request = parse([{"mask": encoded(Image.new("L", (5, 3), 100))}, *DEFAULTS[1:], None])
+    assert (request.mask.mode, request.mask.size, request.mask.getpixel((0, 0))) == ("L", (5, 3), 100)
+    assert request.settings == Settings(enabled=True, region="region mask")
+    kept = parse([{"mask": encoded(Image.new("L", (5, 3))), "region": "inpaint mask"}])
+    assert kept.settings.region == "inpaint mask"
+    assert parse([{"mask": None}]).settings.region == "everywhere"
+    assert parse([{"mask": ""}]).settings.region == "everywhere"
+
+
+def test_the_region_mask_must_be_there(parse):
+    with pytest.raises(SettingsError, match="there is no mask"):
+        parse([{"region": "region mask"}])
+    overridden = parse([{"mask": encoded(Image.new("L", (5, 3)))}], {"region": "everywhere"})
+    assert overridden.settings.region == "everywhere"
+
+
+def half(mode: str, dark: object, bright: object) -> Image.Image:
+    picture = Image.new(mode, (4, 2), dark)
+    picture.paste(bright, (0, 0, 2, 2))
+    return picture
+
+
+MASKS = {
+    "grey": (half("L", 10, 200), [200, 10]),
+    "colour": (half("RGB", (10, 10, 10), (200, 200, 200)), [200, 10]),
+    "one bit": (half("1", 0, 1), [255, 0]),
+    "16 bit": (half("I", 257 * 10, 257 * 200).convert("I;16"), [200, 10]),
+    "transparent": (half("RGBA", (255, 255, 255, 0), (0, 0, 0, 200)), [200, 0]),
+    "opaque": (half("RGBA", (10, 10, 10, 255), (200, 200, 200, 255)), [200, 10]),
+    "grey and transparent": (half("LA", (255, 10), (0, 200)), [200, 10]),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_kinds_of_masks(parse, kind: str):
+    picture, expected = MASKS[kind]
+    for value in (picture, encoded(picture)):
+        mask = parse([{"mask": value}]).mask
+        assert mask.mode == "L"
+        assert [mask.getpixel((at, 0)) for at in (0, 3)] == expected
+
+
+def test_a_mask_from_the_panel_is_what_was_painted_or_else_the_picture(parse):
+    picture, painted, blank = (
+        Image.new("RGBA", (4, 2), "grey"),
+        half("RGB", "black", "white"),
+        Image.new("RGB", (4, 2)),
+    )
+    values = [True, *DEFAULTS[1:]]
+    values[list(TABLE).index("region")] = "region mask"
+    assert parse([*values, {"image": picture, "mask": painted}]).mask.getextrema() == (0, 255)
+    assert parse([*values, {"image": picture, "mask": blank}]).mask.getextrema() == (128, 128)
+    assert parse([*values, {"image": picture, "mask": None}]).mask.getextrema() == (128, 128)
+    with pytest.raises(SettingsError, match="there is no mask"):
+        parse([*values, None])
 
 
 @pytest.mark.parametrize("empty", [None, ""])
@@ -107,6 +172,12 @@ def test_no_picture(parse, empty):
         ("source_checkpoint", 5, "must be a text"),
         ("source_checkpoint", None, "must be a text"),
         ("enabled", 1, "must be true or false"),
+        ("mask", 5, "must be a picture file in base64"),
+        ("mask", "not base64!", "is not valid base64"),
+        ("region", "everywhere?", "must be one of everywhere, region mask, inpaint mask"),
+        ("region", "region mask", "there is no mask"),
+        ("feature_start", 1.5, "from 0 to 1"),
+        ("attention_weight", -1, "from 0 to 1"),
         ("picture", 5, "must be a picture file in base64"),
         ("picture", "not base64!", "is not valid base64"),
         ("picture", base64.b64encode(b"no picture").decode(), "is no picture"),

@@ -49,6 +49,7 @@ class Records:
         loads: file names whose weights were loaded into a model, in order.
         reuses: file names of models that were switched to without loading.
         encodes: calls of the VAE's encoder.
+        watched: outputs of the module named by the switch ``watch``, in order.
     """
 
     calls: list[Call]
@@ -57,6 +58,7 @@ class Records:
     loads: list[str]
     reuses: list[str]
     encodes: int
+    watched: list[np.ndarray]
 
     @property
     def rows(self) -> int:
@@ -75,7 +77,7 @@ class Probe:
         Switches: ``throw_at`` (the UNet call, from 1, that raises), ``throw`` (name of the exception's class:
         RuntimeError, OutOfMemoryError, ...), ``throw_load`` (file name whose next load raises, once),
         ``stop_at`` (the UNet call at which ``stop`` is pressed), ``stop`` (interrupt, skip or stop_generating),
-        ``delay`` (seconds before each UNet call).
+        ``delay`` (seconds before each UNet call), ``watch`` (path of a module in the UNet whose outputs are kept).
         """
         answer = self._client.post("/probe/reset", switches)
         assert answer.status == 200, answer.body
@@ -100,7 +102,7 @@ class Probe:
             Call(**{name: _array(value) if name in _ARRAYS else value for name, value in call.items()})
             for call in body.pop("calls")
         ]
-        latents = {name: [_array(text) for text in body.pop(name)] for name in ("samples", "init_latents")}
+        latents = {name: [_array(text) for text in body.pop(name)] for name in ("samples", "init_latents", "watched")}
         return Records(calls=calls, **latents, **body)
 
 

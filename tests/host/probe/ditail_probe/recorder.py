@@ -31,6 +31,7 @@ class Switches:
     stop_at: int | None = None
     stop: str = "interrupt"
     delay: float = 0.0
+    watch: str | None = None
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Recorder:
     loads: list[str] = field(default_factory=list)
     reuses: list[str] = field(default_factory=list)
     encodes: int = 0
+    watched: list[str] = field(default_factory=list)
 
     def reset(self, switches: dict[str, Any]) -> None:
         for entry in dataclasses.fields(self):
@@ -66,6 +68,8 @@ class Recorder:
             raise exception(self.switches.throw)
 
     def after_unet(self, module: torch.nn.Module, _args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        if self.switches.watch is not None and module is _of_unet(self.switches.watch):
+            self.watched.append(pack(output))
         if isinstance(module, UNetModel) and self.calls:
             self.calls[-1].update(context=pack(kwargs.get("context")), output=pack(output))
 
@@ -99,6 +103,12 @@ def pack(tensor: torch.Tensor | None) -> str | None:
 def loaded_file() -> str:
     model = sd_models.model_data.sd_model
     return Path(model.sd_checkpoint_info.filename).name if model is not None else ""
+
+
+def _of_unet(name: str) -> torch.nn.Module | None:
+    """A module of the loaded UNet by its path."""
+    model = sd_models.model_data.sd_model
+    return None if model is None else model.model.diffusion_model.get_submodule(name)
 
 
 def _in_sample() -> bool:

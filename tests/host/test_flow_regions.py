@@ -56,7 +56,7 @@ def right(latents: np.ndarray) -> np.ndarray:
 
 
 def test_outside_the_region_the_injected_layer_is_its_own_bit_for_bit(webui: WebUI, probe: Probe):
-    generate(webui, probe, BETA)  # from now on the trajectory is kept
+    generate(webui, probe, NOWHERE)  # from now on the trajectory is kept, but no features
     plain = generate(webui, probe, NOWHERE, FEATURE)
     injected = generate(webui, probe, region(half()), FEATURE)
     own = next(output for output in plain.watched if len(output) == 2)

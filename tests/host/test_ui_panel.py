@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from harness.browser import Page, browser, missing, wait
 from harness.client import circle
 from harness.server import WebUI
+from PIL import Image
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -81,6 +83,7 @@ def test_the_panel_shows(page: Page, tab: str, tmp_path: Path):
     page.click(control(tab, "advanced", ".label-wrap"))
     wait(lambda: page.visible(control(tab, "inversion_prompt", "textarea")), "the advanced part")
     assert page.visible(f"#script_{tab}_ditail_clear_cache")
+    assert page.run(f"return gradioApp().querySelector('#script_{tab}_ditail_mask') !== null") is True
     assert (page.run("return gradioApp().querySelector('#script_txt2img_ditail_picture') !== null")) is True
     assert (page.run("return gradioApp().querySelector('#script_img2img_ditail_picture') === null")) is True
     page.set(number(tab, "negative_scale"), 0.5)
@@ -129,6 +132,53 @@ def test_a_generation_by_clicking_in_txt2img(page: Page, picture: Path):
     small(page, "txt2img")
     page.upload("#script_txt2img_ditail_picture", picture)
     assert "Ditail: True, Ditail source: same as target" in generate(page, "txt2img")
+
+
+def mask_file(folder: Path) -> Path:
+    mask = Image.new("L", (128, 128))
+    mask.paste(160, (0, 0, 64, 128))
+    mask.save(folder / "mask.png")
+    return folder / "mask.png"
+
+
+def mask_of(infotext: str) -> str:
+    assert "Ditail region: region mask" in infotext
+    return infotext.split("Ditail mask: ")[1][:10]
+
+
+def region(page: Page, tab: str) -> str:
+    """Open the panel's part about regions; the mask's place."""
+    page.click(control(tab, "where", ".label-wrap"))
+    wait(lambda: page.visible(control(tab, "region", "input[value='region mask']")), "the part to open")
+    page.click(control(tab, "region", "input[value='region mask']"))
+    return f"#script_{tab}_ditail_mask"
+
+
+def test_a_mask_by_clicking(page: Page, picture: Path, tmp_path: Path):
+    """A grey picture is the mask as it is; where something is painted on a picture, that is."""
+    enable(page, "img2img")
+    small(page, "img2img")
+    page.upload("#img2img_image", picture)
+    place = region(page, "img2img")
+    page.upload(place, mask_file(tmp_path))
+    hashed = mask_of(generate(page, "img2img"))
+    mask = Image.open(tmp_path / "mask.png")
+    assert hashed == hashlib.sha256(repr(mask.size).encode() + mask.tobytes()).hexdigest()[:10]
+    page.paint(place, 0.2, 0.2)
+    page.shoot("#script_img2img_ditail_where", Path(SHOTS or tmp_path) / "region-img2img.png")
+    page.click("#img2img_generate")
+    painted = wait(lambda: hashed not in (text := page.text("#html_info_img2img")) and text, "another mask")
+    assert len(mask_of(painted)) == 10
+    assert page.severe() == []
+
+
+def test_a_region_mask_that_is_not_there_is_asked_for(page: Page, picture: Path):
+    enable(page, "txt2img")
+    small(page, "txt2img")
+    page.upload("#script_txt2img_ditail_picture", picture)
+    region(page, "txt2img")
+    page.click("#txt2img_generate")
+    assert "there is no mask" in wait(lambda: page.text("#html_log_txt2img .error"), "the error")
 
 
 def test_the_upscale_button_says_that_ditail_has_no_part(page: Page, picture: Path):

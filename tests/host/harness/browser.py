@@ -136,6 +136,26 @@ class Page:
         drawn = "return gradioApp().querySelector(arguments[0]) !== null"
         wait(lambda: self.run(drawn, f"{selector} img"), "the picture to be shown", 20)
 
+    def paint(self, selector: str, across: float, down: float) -> None:
+        """Draw one line over a sketch, from its middle, in parts of its width and height."""
+        from selenium.webdriver import ActionChains
+        from selenium.webdriver.common.by import By
+
+        canvas = wait(lambda: self._canvas(By.CSS_SELECTOR, f"{selector} canvas"), "something to paint on", 20)
+        size = canvas.size
+        move = ActionChains(self.driver).move_to_element(canvas).click_and_hold()
+        for part in (0.25, 0.5, 0.75, 1.0):
+            move = move.move_to_element_with_offset(
+                canvas, round(across * part * size["width"]), round(down * part * size["height"])
+            )
+        move.release().perform()
+        time.sleep(0.5)
+
+    def _canvas(self, by: str, selector: str) -> Any:
+        """The sketch's uppermost layer, which takes the mouse."""
+        found = [element for element in self.driver.find_elements(by, selector) if element.size["width"] > 0]
+        return max(found, key=lambda element: int(element.value_of_css_property("z-index") or 0), default=None)
+
     def value(self, selector: str) -> Any:
         return self.run("return gradioApp().querySelector(arguments[0]).value", selector)
 

@@ -7,7 +7,7 @@ import binascii
 import io
 from collections.abc import Mapping
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from ..errors import SettingsError
 
@@ -16,6 +16,9 @@ PICTURE = "picture"
 
 MASK = "mask"
 """Name of the argument that carries the region mask."""
+
+COLOURLESS = 24
+"""Difference of a pixel's channels up to which it is grey."""
 
 
 def read_mask(value: object) -> Image.Image | None:
@@ -29,13 +32,26 @@ def read_mask(value: object) -> Image.Image | None:
             on a picture as the mask; where nothing was painted, the picture itself is the mask.
 
     Raises:
-        SettingsError: it is something else, or no picture that can be read.
+        SettingsError: it is something else, or no picture that can be read, or a photo with nothing painted on it.
     """
     if isinstance(value, Mapping):
-        painted = read_mask(value.get("mask"))
-        return painted if painted is not None and painted.getbbox() else read_mask(value.get("image"))
+        painted, below = read_mask(value.get("mask")), value.get("image")
+        if painted is not None and painted.getbbox():
+            return painted
+        if isinstance(below, Image.Image) and _is_coloured(below):
+            raise SettingsError(
+                MASK, f"The region {MASK} is a coloured picture with nothing painted on it; paint, or give a grey one."
+            )
+        return read_mask(below)
     picture = read_picture(value, MASK)
     return None if picture is None else _grey(picture)
+
+
+def _is_coloured(picture: Image.Image) -> bool:
+    """Whether an opaque picture has colours, beyond what JPEG makes of a grey one."""
+    *colours, opacity = picture.convert("RGBA").split()
+    differences = (ImageChops.difference(colours[0], other).getextrema()[1] for other in colours[1:])
+    return opacity.getextrema()[0] == 255 and max(differences) > COLOURLESS
 
 
 def _grey(picture: Image.Image) -> Image.Image:

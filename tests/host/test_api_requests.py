@@ -37,7 +37,7 @@ def test_txt2img_takes_a_content_picture_in_base64(webui: WebUI):
     assert named.status == 200, named.body
     data_url = webui.txt2img({**BY_NAME, "picture": f"data:image/png;base64,{picture}"})
     assert named.pixels == data_url.pixels
-    position = [*BY_POSITION, *[TABLE[name].default for name in list(TABLE)[len(BY_POSITION) :]], picture]
+    position = [*BY_POSITION, *[TABLE[name].default for name in list(TABLE)[len(BY_POSITION) :]], None, picture]
     assert named.pixels == webui.txt2img(position).pixels
     other = webui.txt2img({**BY_NAME, "picture": encode(circle(colour=(10, 200, 40)))})
     assert named.pixels != other.pixels
@@ -114,7 +114,7 @@ def test_img2img_refuses_a_content_picture(webui: WebUI):
 
 def test_the_schema(webui: WebUI):
     arguments = webui.get("/ditail/v1/schema").body["arguments"]
-    assert [argument["name"] for argument in arguments] == [*TABLE, "picture"]
+    assert [argument["name"] for argument in arguments] == [*TABLE, "mask", "picture"]
     listed = arguments[list(TABLE).index("source_checkpoint")]["choices"]
     assert {"same as target", "beta.safetensors", "twin.ckpt"} <= set(listed)
 
@@ -123,7 +123,7 @@ def test_script_info_lists_the_arguments(webui: WebUI):
     for entry in webui.get("/sdapi/v1/script-info").body:
         if entry["name"] == "ditail":
             labels = [setting.label for setting in TABLE.values()]
-            labels += [] if entry["is_img2img"] else ["Content picture"]
+            labels += ["Region mask"] if entry["is_img2img"] else ["Region mask", "Content picture"]
             assert [argument["label"] for argument in entry["args"]] == labels
             assert [argument["value"] for argument in entry["args"]][: len(TABLE)] == [
                 s.default for s in TABLE.values()

@@ -21,6 +21,11 @@ SETTINGS = {
     "inversion_rule": "warm start",
     "refinements": 1,
     "layer_profile": "strong",
+    "feature_start": 0.05,
+    "attention_start": 0.1,
+    "feature_weight": 0.9,
+    "attention_weight": 0.8,
+    "region_blur": 7,
 }
 
 

@@ -148,6 +148,10 @@ def test_a_mask_from_the_panel_is_what_was_painted_or_else_the_picture(parse):
     assert parse([*values, {"image": picture, "mask": None}]).mask.getextrema() == (128, 128)
     with pytest.raises(SettingsError, match="there is no mask"):
         parse([*values, None])
+    photo = Image.new("RGBA", (4, 2), "orange")
+    assert parse([*values, {"image": photo, "mask": painted}]).mask.getextrema() == (0, 255)
+    with pytest.raises(SettingsError, match="nothing painted on it"):
+        parse([*values, {"image": photo, "mask": blank}])
 
 
 @pytest.mark.parametrize("empty", [None, ""])

@@ -21,7 +21,7 @@ COLOURLESS = 24
 """Difference of a pixel's channels up to which it is grey."""
 
 
-def read_mask(value: object) -> Image.Image | None:
+def read_mask(value: object, *, chosen: bool = True) -> Image.Image | None:
     """The region mask in an argument, in grey (mode L); ``None`` where it says that there is none.
 
     Grey is strength: white injects in full, black not at all. Of a picture with transparency the opacity counts, as
@@ -30,6 +30,7 @@ def read_mask(value: object) -> Image.Image | None:
     Args:
         value: what :func:`read_picture` takes, or from the panel ``{"image": ..., "mask": ...}`` with what was painted
             on a picture as the mask; where nothing was painted, the picture itself is the mask.
+        chosen: whether the mask has a part, so that it matters if it was forgotten to paint.
 
     Raises:
         SettingsError: it is something else, or no picture that can be read, or a photo with nothing painted on it.
@@ -38,7 +39,7 @@ def read_mask(value: object) -> Image.Image | None:
         painted, below = read_mask(value.get("mask")), value.get("image")
         if painted is not None and painted.getbbox():
             return painted
-        if isinstance(below, Image.Image) and _is_coloured(below):
+        if chosen and isinstance(below, Image.Image) and _is_coloured(below):
             raise SettingsError(
                 MASK, f"The region {MASK} is a coloured picture with nothing painted on it; paint, or give a grey one."
             )

@@ -59,8 +59,9 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
     values = {**values, **(overrides or {})}
     if not TABLE["enabled"].check(values.get("enabled", False)):
         return None
-    picture, mask = read_picture(values.pop(PICTURE, None)), read_mask(values.pop(MASK, None))
+    picture, mask_value = read_picture(values.pop(PICTURE, None)), values.pop(MASK, None)
     settings = Settings.from_mapping(values)
+    mask = read_mask(mask_value, chosen=settings.region == MASK_REGION)
     if settings.region == MASK_REGION and mask is None:
         raise SettingsError(
             "region", f"The region is '{MASK_REGION}', but there is no mask; give one, or choose '{EVERYWHERE}'."

@@ -117,6 +117,26 @@ def test_a_mask_confines_the_injection(arguments: list[str], tmp_path: Path) -> 
     assert not np.array_equal(pictures["left"], pictures["white"])
 
 
+def test_windows_and_weights_reach_the_injection(arguments: list[str], tmp_path: Path) -> None:
+    options = {
+        "shut": ("--feature-ratio=0", "--attention-ratio=0"),
+        "late": ("--feature-start=1", "--attention-start=1"),
+        "weightless": ("--feature-weight=0", "--attention-weight=0"),
+        "half": ("--feature-weight=0.5", "--attention-start=0.25"),
+        "method": (),
+    }
+    pictures = {}
+    for name, given in options.items():
+        assert main([*arguments, *given, f"--output={tmp_path / f'{name}.png'}"]) == 0
+        pictures[name] = pixels(tmp_path / f"{name}.png")
+    assert np.array_equal(pictures["late"], pictures["shut"])
+    assert np.array_equal(pictures["weightless"], pictures["shut"])
+    for one, other in itertools.combinations(("shut", "half", "method"), 2):
+        assert not np.array_equal(pictures[one], pictures[other])
+    parameters = Image.open(tmp_path / "half.png").info["parameters"]
+    assert "Ditail attention start: 0.25, Ditail feature weight: 0.5" in parameters
+
+
 @pytest.mark.parametrize("size", [(100, 77), (65, 131)])
 def test_any_size_is_fitted_and_said(
     arguments: list[str], tmp_path: Path, size: tuple[int, int], caplog: pytest.LogCaptureFixture

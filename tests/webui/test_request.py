@@ -152,6 +152,7 @@ def test_a_mask_from_the_panel_is_what_was_painted_or_else_the_picture(parse):
     assert parse([*values, {"image": photo, "mask": painted}]).mask.getextrema() == (0, 255)
     with pytest.raises(SettingsError, match="nothing painted on it"):
         parse([*values, {"image": photo, "mask": blank}])
+    assert parse([True, *DEFAULTS[1:], {"image": photo, "mask": blank}]).mask is not None  # it has no part
 
 
 @pytest.mark.parametrize("empty", [None, ""])

@@ -22,6 +22,9 @@ MASK_REGION = "region mask"
 INPAINT_REGION = "inpaint mask"
 OUTSIDE_REGION = "outside inpaint mask"
 
+INVERSION_ONLY = ("positive_scale", "negative_scale", "inversion_rule", "refinements")
+"""Settings that mean nothing where the source generates the content: nothing is inverted."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -240,6 +243,14 @@ class Settings:
         minimum=0,
         maximum=64,
         step=1,
+    )
+    show_content: bool = _setting(
+        bool,
+        False,
+        "Show the content picture",
+        "Ditail show content",
+        "In txt2img without a content picture, also return (and save) the picture that the source generated.",
+        webui_only=True,
     )
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from modules import script_callbacks, scripts
 
-from ditail_ext.webui import api, flow, options, ui, xyz
+from ditail_ext.webui import api, flow, options, shown, ui, xyz
 from ditail_ext.webui.failure import fail_at_init
 from ditail_ext.webui.progress import InversionStopped
 from ditail_ext.webui.request import parse_request
@@ -35,7 +35,7 @@ class Ditail(scripts.Script):
         return panel.components
 
     def process(self, p: Any, *args: Any) -> None:
-        """Invert with the source before the host prepares anything; what fails is raised by ``p.init``."""
+        """Let the source do its part before the host prepares anything; what fails is raised by ``p.init``."""
         self._end(p)
         try:
             request = parse_request(args, getattr(p, xyz.OVERRIDES, None))
@@ -63,10 +63,15 @@ class Ditail(scripts.Script):
         except Exception as error:  # noqa: BLE001 - the host would swallow it; it is raised again
             sampling.failed_to_attach(error)
 
-    def postprocess(self, p: Any, *args: Any) -> None:
-        """Let go of the request."""
-        self._end(p)
-        flow.make_again(p)
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        """Show what the source generated, if that is wanted, and let go of the request."""
+        sampling = getattr(p, KEPT, None)
+        try:
+            if sampling is not None:
+                shown.append(p, processed, sampling.contents)
+        finally:
+            self._end(p)
+            flow.make_again(p)
 
     def _end(self, p: Any) -> None:
         sampling = p.__dict__.pop(KEPT, None)

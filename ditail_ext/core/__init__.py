@@ -8,6 +8,7 @@ from .conditioning import Condition, equal_lengths, expand_rows, join_rows, mix
 from .injection import Injection
 from .inversion import InversionRule, invert
 from .prediction import Prediction, PredictNoise, ldm_noise_predictor, to_epsilon
+from .recorded import RecordedLatent, RecordedRun
 from .region import Region
 from .sampling import Prompts, sample
 from .schedule import Level, NoiseSchedule, Window, move, ve_to_vp, vp_to_ve
@@ -30,6 +31,8 @@ __all__ = [
     "PredictNoise",
     "Prediction",
     "Prompts",
+    "RecordedLatent",
+    "RecordedRun",
     "Region",
     "Shortcut",
     "Site",

@@ -2,19 +2,20 @@
 
 What a record pass stores depends on the source trajectory, the target's UNet with its LoRAs, the layer profile and
 the level, and on nothing of the picture being made. The caller names all that but the level in a *run key*; a run
-whose key is found again needs no record passes at all.
+whose key is found again needs no record passes at all. Where a level is visited with several latents, what stands for
+the level tells them apart.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
 
 from .bank import FeatureBank
-from .schedule import Level
 
 
 class BankShelf:
@@ -29,7 +30,7 @@ class BankShelf:
         """
         self._budget = budget
         self._device = device
-        self._runs: OrderedDict[str, dict[Level, FeatureBank]] = OrderedDict()
+        self._runs: OrderedDict[str, dict[Hashable, FeatureBank]] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -38,11 +39,11 @@ class BankShelf:
         with self._lock:
             return self._nbytes()
 
-    def slot(self, run_key: str, level: Level) -> BankSlot:
+    def slot(self, run_key: str, level: Hashable) -> BankSlot:
         """The place of one recording."""
         return BankSlot(self, run_key, level)
 
-    def get(self, run_key: str, level: Level) -> FeatureBank | None:
+    def get(self, run_key: str, level: Hashable) -> FeatureBank | None:
         """A recording, whose run thereby becomes the last to be dropped."""
         with self._lock:
             run = self._runs.get(run_key)
@@ -51,7 +52,7 @@ class BankShelf:
             self._runs.move_to_end(run_key)
             return run.get(level)
 
-    def put(self, run_key: str, level: Level, bank: FeatureBank) -> bool:
+    def put(self, run_key: str, level: Hashable, bank: FeatureBank) -> bool:
         """Keep a recording if it fits; other runs make room for it, its own keeps what it has.
 
         Returns:
@@ -91,7 +92,7 @@ class BankSlot:
 
     shelf: BankShelf
     run_key: str
-    level: Level
+    level: Hashable
 
     def get(self) -> FeatureBank | None:
         """The recording, if it is kept."""

@@ -59,6 +59,11 @@ class SourceTrajectory:
         """The number of source pictures."""
         return self.latents.shape[1]
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the latents take, in bytes."""
+        return self.latents.numel() * self.latents.element_size()
+
     def at(self, level: Level, *, tolerance: float = SAME_LEVEL) -> Tensor:
         """The latents (B, C, H, W), VP, at a noise level.
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..core import BankSlot, Condition, Injection, Level, SourceTrajectory
+from ..core import BankSlot, Condition, Injection, Level
 from ..errors import InjectionError
-from .levels import SAME_SIGMA, LevelReader, SamplerPlan
+from .latents import SourceLatent, SourceLatents
+from .levels import LevelReader, SamplerPlan
 from .model import noise_predictor, original_forward, precision, schedule_of, unet_of
 from .progress import stop_asked
 
@@ -32,22 +33,23 @@ class BatchSampling:
         self,
         model: Any,
         plan: SamplerPlan,
-        trajectory: SourceTrajectory,
+        latents: SourceLatents,
         sources: Sequence[int],
         injection: Injection,
         empty: Condition,
         undo: ExitStack,
-        slots: Callable[[Level], BankSlot] | None = None,
+        slots: Callable[[Hashable], BankSlot] | None = None,
     ) -> None:
         self._model = model
         self._plan = plan
-        self._trajectory = trajectory
+        self._latents = latents
         self._sources = sources
         self._injection = injection
         self._empty = empty
         self._undo = undo
         self._slots = slots
         self._step = 0
+        self._evaluation = 0
         self._rows: Iterator[int] = iter(())
         self._read: LevelReader | None = None
         self._attached = False
@@ -56,15 +58,16 @@ class BatchSampling:
     def attach(self, sampler: Any, noise: Tensor) -> None:
         """Wrap the sampler's function, its denoiser and the model that this wraps."""
         denoiser = sampler.model_wrap_cfg
-        start = self._trajectory.start
-        if tuple(start.shape[1:]) != tuple(noise.shape[1:]) or len(self._sources) != noise.shape[0]:
+        shape = self._latents.shape
+        if shape[1:] != tuple(noise.shape[1:]) or len(self._sources) != noise.shape[0]:
             raise InjectionError(
                 f"The sampler works on latents of shape {tuple(noise.shape)}, but {len(self._sources)} of shape "
-                f"{tuple(start.shape[1:])} were inverted; another extension changes the size or batch: switch it off."
+                f"{shape[1:]} have a source; another extension changes the size or batch: switch it off."
             )
         self._read = LevelReader(sampler, schedule_of(self._model))
         wrapped = denoiser.inner_model
-        self._replace(sampler, "func", self._started(sampler.func))
+        if self._latents.start is not None:
+            self._replace(sampler, "func", self._started(sampler.func, self._latents.start))
         self._replace(denoiser, "forward", self._evaluated(denoiser, denoiser.forward, wrapped))
         self._replace(wrapped, "forward", self._replayed(wrapped.forward))
         self._attached = True
@@ -93,14 +96,13 @@ class BatchSampling:
         self._undo.callback(restore)
         owner.__dict__[name] = value
 
-    def _started(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _started(self, function: Callable[..., Any], inverted: Tensor) -> Callable[..., Any]:
         """The sampler's function, started at the inverted latents whatever the host made for it."""
 
         @functools.wraps(function)
         def start(model: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
             self._check_start(kwargs)
-            latents = self._of_rows(self._trajectory.start)
-            return function(model, self._plan.start_of(latents).to(x), *args, **kwargs)
+            return function(model, self._plan.start_of(self._of_rows(inverted)).to(x), *args, **kwargs)
 
         return start
 
@@ -121,11 +123,12 @@ class BatchSampling:
         def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
             if stop_asked() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
                 return forward(x, sigma, **kwargs)
-            level = self._level(float(sigma.flatten()[0]))
-            self._step = self._plan.step_at(level.sigma)
-            self._record(level, kwargs.get("image_cond"))
+            source = self._latents.at(self._evaluation, self._level(float(sigma.flatten()[0])))
+            self._evaluation += 1
+            self._step = self._plan.step_at(source.level.sigma)
+            self._record(source, kwargs.get("image_cond"))
             self._rows = self._sources_of_rows(kwargs["cond"])
-            with self._noisy_mask(denoiser, level):
+            with self._noisy_mask(denoiser, source.latents):
                 return forward(x, sigma, **kwargs)
 
         return evaluate
@@ -134,7 +137,7 @@ class BatchSampling:
         """The wrapped model's ``forward``, which the denoiser calls once or several times an evaluation."""
 
         def replay(rows: Tensor, *args: Any, **kwargs: Any) -> Any:
-            one_source = self._trajectory.batch_size == 1
+            one_source = self._latents.shape[0] == 1
             sources = None if one_source else list(itertools.islice(self._rows, rows.shape[0]))
             with self._injection.replay(self._step, sources):
                 return forward(rows, *args, **kwargs)
@@ -142,25 +145,19 @@ class BatchSampling:
         return replay
 
     def _level(self, value: float) -> Level:
-        """The level of an evaluation, held within the trajectory: some samplers raise sigma a little by noise."""
         assert self._read is not None
-        level = self._read(value)
-        top, bottom = self._trajectory.levels[-1], self._trajectory.levels[1]
-        if level.sigma > top.sigma * (1 - SAME_SIGMA):
-            return top
-        return bottom if level.sigma < self._trajectory.levels[0].sigma else level
+        return self._read(value)
 
-    def _record(self, level: Level, image_cond: Tensor | None) -> None:
+    def _record(self, source: SourceLatent, image_cond: Tensor | None) -> None:
         def run() -> None:
-            source = self._trajectory.at(level)
             own = None if image_cond is None else self._of_sources(image_cond)
             with original_forward(unet_of(self._model)), precision():
-                noise_predictor(self._model, own)(source, level, self._empty)
+                noise_predictor(self._model, own)(source.latents, source.level, self._empty)
 
-        self._injection.record(self._step, run, None if self._slots is None else self._slots(level))
+        self._injection.record(self._step, run, None if self._slots is None else self._slots(source.place))
 
     @contextmanager
-    def _noisy_mask(self, denoiser: Any, level: Level) -> Iterator[None]:
+    def _noisy_mask(self, denoiser: Any, latents: Tensor) -> Iterator[None]:
         """Let timestep samplers hold the kept region at the source's latent of this level.
 
         They put the clean latent there before every evaluation, which would undo the inversion; what the kept
@@ -170,7 +167,7 @@ class BatchSampling:
             yield
             return
         clean = denoiser.init_latent
-        denoiser.init_latent = self._of_rows(self._trajectory.at(level)).to(clean)
+        denoiser.init_latent = self._of_rows(latents).to(clean)
         try:
             yield
         finally:
@@ -182,7 +179,7 @@ class BatchSampling:
 
     def _of_sources(self, per_image: Tensor) -> Tensor:
         """From one row a generated image to one row a source."""
-        return per_image[[self._sources.index(source) for source in range(self._trajectory.batch_size)]]
+        return per_image[[self._sources.index(source) for source in range(self._latents.shape[0])]]
 
     def _sources_of_rows(self, cond: Any) -> Iterator[int]:
         """The source of each row in the order in which the denoiser evaluates them.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from ..core import BankShelf, SourceTrajectory
+from ..core import BankShelf, RecordedRun, SourceTrajectory
 from . import disk
+
+Kept = SourceTrajectory | RecordedRun
 
 
 class TrajectoryCache:
-    """Trajectories in memory by a key over everything that they depend on; safe to clear from another thread."""
+    """Trajectories, inverted or recorded, by a key over all that they depend on; safe to clear from any thread."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, SourceTrajectory] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -25,7 +27,7 @@ class TrajectoryCache:
         with self._lock:
             return self._nbytes()
 
-    def get(self, key: str) -> SourceTrajectory | None:
+    def get(self, key: str) -> Kept | None:
         """The trajectory of a key, which thereby becomes the last to be forgotten."""
         with self._lock:
             found = self._kept.get(key)
@@ -33,7 +35,7 @@ class TrajectoryCache:
                 self._kept.move_to_end(key)
             return found
 
-    def put(self, key: str, trajectory: SourceTrajectory, limit: int) -> None:
+    def put(self, key: str, trajectory: Kept, limit: int) -> None:
         """Keep a trajectory (on the CPU), forgetting others until all fit.
 
         Args:
@@ -53,7 +55,7 @@ class TrajectoryCache:
             self._kept.clear()
 
     def _nbytes(self) -> int:
-        return sum(kept.latents.numel() * kept.latents.element_size() for kept in self._kept.values())
+        return sum(kept.nbytes for kept in self._kept.values())
 
 
 trajectories = TrajectoryCache()

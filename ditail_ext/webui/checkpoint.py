@@ -142,8 +142,8 @@ def _check_keys(title: str, keys: Mapping[str, Any]) -> FileFacts:
     return FileFacts(has_vae=any(key.startswith(_VAE) for key in keys), is_sdxl=is_sdxl)
 
 
-def check_pair(facts: FileFacts, source: Any, target_model: Any, vae: str | None) -> None:
-    """Check that source and target share a latent space, and that the source has a VAE.
+def check_pair(facts: FileFacts, source: Any, target_model: Any, vae: str | None, *, needs_vae: bool = True) -> None:
+    """Check that source and target share a latent space, and that the source has a VAE if it needs one.
 
     Raises:
         CheckpointError: they do not, or it has none.
@@ -156,5 +156,5 @@ def check_pair(facts: FileFacts, source: Any, target_model: Any, vae: str | None
             f"source_checkpoint: '{source.title}' is {of_source} and the target is {of_target}; their latents are "
             f"not the same, so choose a source that is {of_target}."
         )
-    if facts.has_vae is False and vae is None and sd_vae.resolve_vae(source.filename).vae is None:
+    if needs_vae and facts.has_vae is False and vae is None and sd_vae.resolve_vae(source.filename).vae is None:
         raise CheckpointError(f"source_vae: '{source.title}' has no VAE of its own; choose a source VAE.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from modules import devices, shared
 from torch import nn
 
-from ..core import BankSlot, Level, Shortcut
+from ..core import BankSlot, Shortcut
 from ..settings import Settings
 from . import cache, networks
 from .options import features_bytes
@@ -52,7 +52,7 @@ def slots_for(p: Any, unet: nn.Module, settings: Settings, trajectory_keys: Sequ
     return partial(cache.features.slot, _key(p, settings, trajectory_keys))
 
 
-Slots = Callable[[Level], BankSlot]
+Slots = Callable[[Hashable], BankSlot]
 
 
 def shortcut_for(unet: nn.Module) -> Shortcut:

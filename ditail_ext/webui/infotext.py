@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from modules import sd_models
@@ -13,7 +13,7 @@ from .. import __version__
 from ..settings import TABLE, Setting, Settings
 
 
-def parameters(settings: Settings, **facts: object) -> dict[str, object]:
+def parameters(settings: Settings, *, without: Collection[str] = (), **facts: object) -> dict[str, object]:
     """What an enabled request adds to ``p.extra_generation_params``; nothing for a disabled one.
 
     Numbers are always written, so that pictures can be made again after a default has changed; texts and choices,
@@ -21,6 +21,7 @@ def parameters(settings: Settings, **facts: object) -> dict[str, object]:
 
     Args:
         settings: the request's.
+        without: settings that mean nothing in this request; they are not written.
         facts: by a setting's name, what is to be shown in place of its value (``source_checkpoint="name [hash]"``);
             by any other name, what else is worth knowing (``start="..."`` becomes "Ditail start"). None is left out.
     """
@@ -29,8 +30,10 @@ def parameters(settings: Settings, **facts: object) -> dict[str, object]:
     shown = {name: value for name, value in facts.items() if value is not None}
     written = {}
     for name, setting in TABLE.items():
+        if name in without:
+            continue
         value = shown.pop(name, getattr(settings, name))
-        always = (setting.kind in (bool, float) and not setting.neutral) or name == "source_checkpoint"
+        always = (setting.kind is float and not setting.neutral) or name in ("enabled", "source_checkpoint")
         if always or value != setting.default:
             written[setting.infotext] = _protect(value)
     written |= {f"Ditail {name.replace('_', ' ')}": _protect(value) for name, value in shown.items()}
@@ -81,6 +84,8 @@ def _text(params: Mapping[str, Any], key: str) -> str | None:
 def _read(setting: Setting, text: str) -> Any:
     if setting.name == "source_checkpoint":
         return _checkpoint(text)
+    if setting.kind is bool:
+        return text == "True"
     if setting.kind in (int, float):
         return setting.kind(float(text))
     return text

@@ -33,7 +33,7 @@ logger = logging.getLogger("ditail")
 KEY = "key"
 """Of a trajectory's metadata: what identifies everything that it depends on."""
 
-_CONDITIONING_OPTIONS = (
+CONDITIONING_OPTIONS = (
     *("CLIP_stop_at_last_layers", "emphasis", "use_old_emphasis_implementation", "comma_padding_backtrack"),
     *("enable_emphasis", "sdxl_crop_left", "sdxl_crop_top", "fp8_storage", "cache_fp16_weight", "upcast_attn"),
     *("sd_noise_schedule", "use_downcasted_alpha_bar", "use_old_scheduling", "sd_lora", "lora_functional"),
@@ -93,7 +93,7 @@ class Inverter:
         progress.begin()
         try:
             with ExitStack() as stack:
-                stack.enter_context(_same_random_numbers())
+                stack.enter_context(same_random_numbers())
                 stack.enter_context(torch.no_grad())
                 stack.enter_context(networks.none_active())
                 model = stack.enter_context(source_loaded(self._source.info, self._source.vae))
@@ -131,15 +131,15 @@ class Inverter:
         settings, plan = self._settings, self._plan
         depends_on = {
             "picture": task.picture.fingerprint(),
-            "source": _file_identity(self._source.info.filename),
-            "vae": _file_identity(self._source.vae or _vae_of(self._source.info)),
+            "source": file_identity(self._source.info.filename),
+            "vae": file_identity(self._source.vae or vae_of(self._source.info)),
             "prompts": [task.prompts.positive, task.prompts.negative, task.prompts.tag_text, *self._size.values()],
             "networks": networks.files_of(task.prompts.tags),
             "scales": [settings.positive_scale, settings.negative_scale],
             "rule": [settings.inversion_rule, settings.refinements],
             "levels": [[level.timestep, level.alpha_bar] for level in (plan.clean, *plan.levels)],
-            "options": [repr(getattr(shared.opts, name, None)) for name in _CONDITIONING_OPTIONS],
-            "embeddings": _embeddings(),
+            "options": [repr(getattr(shared.opts, name, None)) for name in CONDITIONING_OPTIONS],
+            "embeddings": embeddings_now(),
             "precision": [str(devices.dtype_unet), str(devices.dtype_vae), str(devices.device), self._tiling],
         }
         return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
@@ -148,11 +148,12 @@ class Inverter:
 def _kept(key: str) -> SourceTrajectory | None:
     """A trajectory from memory, or from disk, whence it goes to memory."""
     found = trajectories.get(key)
-    if found is None and disk_bytes() > 0:
-        found = disk.kept_folder().get(key)
-        if found is not None:
-            trajectories.put(key, found, cache_bytes())
-    return found
+    if isinstance(found, SourceTrajectory):
+        return found
+    on_disk = disk.kept_folder().get(key) if disk_bytes() > 0 else None
+    if on_disk is not None:
+        trajectories.put(key, on_disk, cache_bytes())
+    return on_disk
 
 
 def _encode(model: Any, picture: PreparedPicture) -> Tensor:
@@ -169,20 +170,22 @@ def _for_source(levels: Sequence[Level], target: NoiseSchedule, source: NoiseSch
     return [Level(source.at_sigma(level.sigma).timestep, level.alpha_bar) for level in levels]
 
 
-def _same_random_numbers() -> Any:
-    """Leave the random numbers of the generation alone: loading a model draws some."""
+def same_random_numbers() -> Any:
+    """A context that leaves the random numbers of the generation alone: loading a model draws some."""
     gpus = [devices.device] if devices.device.type == "cuda" else []
     return torch.random.fork_rng(devices=gpus)
 
 
-def _file_identity(path: str | None) -> list[Any] | None:
+def file_identity(path: str | None) -> list[Any] | None:
+    """Path, size and time of change: what tells a file from another of its name."""
     if path is None:
         return None
     stat = Path(path).stat()
     return [str(Path(path).resolve()), stat.st_size, stat.st_mtime_ns]
 
 
-def _vae_of(info: Any) -> str | None:
+def vae_of(info: Any) -> str | None:
+    """The file of the VAE that the host resolves for a checkpoint; ``None`` for the checkpoint's own."""
     if shared.sd_model.sd_checkpoint_info.filename == info.filename:
         file: str | None = sd_vae.loaded_vae_file
     else:
@@ -190,7 +193,7 @@ def _vae_of(info: Any) -> str | None:
     return file if file is not None and Path(file).is_file() else None
 
 
-def _embeddings() -> list[list[str]]:
+def embeddings_now() -> list[list[str]]:
     """Textual inversions by name and content: a prompt may use any of them."""
     known = sd_hijack.model_hijack.embedding_db.word_embeddings
     return sorted([name, str(getattr(embedding, "shorthash", ""))] for name, embedding in known.items())

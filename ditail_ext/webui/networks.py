@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from modules import extra_networks, sd_hijack, shared
+from modules import devices, extra_networks, sd_hijack, shared
 
 from ..errors import SettingsError
 
@@ -54,10 +54,31 @@ def active(tags: Mapping[str, Sequence[Any]]) -> Iterator[None]:
     if not tags:
         yield
         return
+    with _forgotten_afterwards():
+        _activate(tags)
+        yield
+
+
+@contextmanager
+def active_as_in(run: Any, tags: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+    """Activate networks just as the host does for a request, its options about networks included; as :func:`active`.
+
+    What does not exist is the host's to complain about.
+    """
+    if run.disable_extra_networks:
+        yield
+        return
+    with _forgotten_afterwards():
+        with devices.autocast():
+            extra_networks.activate(run, {kind: list(params) for kind, params in tags.items()})
+        yield
+
+
+@contextmanager
+def _forgotten_afterwards() -> Iterator[None]:
     in_memory = _lora_memory()
     known_before = set(in_memory)
     try:
-        _activate(tags)
         yield
     finally:
         for found in _active_lists():

@@ -124,15 +124,9 @@ def _frame(p: Any, prepared: Any) -> Frame:
     return Frame(sizes, (p.width, p.height), p.resize_mode, box)
 
 
-def prepare_txt2img(p: Any, picture: Image.Image | None) -> Preparation:
-    """Crop and resize the content picture to the size of the first pass.
-
-    Raises:
-        PictureError: there is no picture.
-    """
-    if picture is None:
-        raise PictureError("Ditail needs a content picture in txt2img; give one, or use img2img.")
-    width, height = _first_pass_size(p)
+def prepare_txt2img(p: Any, picture: Image.Image) -> Preparation:
+    """Crop and resize the content picture to the size of the first pass."""
+    width, height = first_pass_size(p)
     flat = images.flatten(picture, shared.opts.img2img_background_color)
     fitted = images.resize_image(CROP_AND_RESIZE, flat, width, height)
     pixels = torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255.0).movedim(2, 0)[None].contiguous()
@@ -140,7 +134,14 @@ def prepare_txt2img(p: Any, picture: Image.Image | None) -> Preparation:
     return Preparation((PreparedPicture(pixels),), frame, sd_samplers.create_sampler(p.sampler_name, p.sd_model))
 
 
-def _first_pass_size(p: Any) -> tuple[int, int]:
+def generated_frame(p: Any) -> Frame:
+    """The frame of a picture that is to be generated: nothing is cut off."""
+    size = first_pass_size(p)
+    return Frame((size,), size, CROP_AND_RESIZE)
+
+
+def first_pass_size(p: Any) -> tuple[int, int]:
+    """Width and height of txt2img's first pass."""
     if not getattr(p, "enable_hr", False):
         return p.width, p.height
     dry = copy.copy(p)

@@ -1,4 +1,4 @@
-"""The inversion in the host's progress bar, preview and buttons."""
+"""The source's part in the host's progress bar, preview and buttons."""
 
 from __future__ import annotations
 
@@ -9,29 +9,42 @@ from ..core import Level
 
 
 class InversionStopped(Exception):  # noqa: N818 - nothing is wrong: someone pressed a button
-    """Interrupt or Skip was pressed during the inversion."""
+    """Interrupt or Skip was pressed while the source was at work."""
 
 
-class InversionProgress:
-    """A job of its own before the host's; told after every level of the inversion.
+class SourceProgress:
+    """Jobs of the source before the host's own.
 
     Args:
-        steps: levels to invert in all.
+        doing: what the person is told.
+        steps: of one job.
         jobs: how many the host will count itself.
+        own: how many the source has.
     """
 
-    def __init__(self, steps: int, jobs: int) -> None:
-        self._done = 0
+    def __init__(self, doing: str, steps: int, jobs: int, own: int = 1) -> None:
+        self._doing = doing
         self._steps = steps
         self._jobs = jobs
+        self._own = own
 
     def begin(self) -> None:
-        """Announce the job."""
+        """Announce the jobs and begin the first."""
         state = shared.state
-        state.job_count = self._jobs + 1 if state.job_count == -1 else state.job_count + 1
-        state.sampling_steps, state.sampling_step = self._steps, 0
-        state.textinfo = "Ditail: inverting the picture"
+        state.job_count = self._own + (self._jobs if state.job_count == -1 else state.job_count)
+        self._show()
         self.check()
+
+    def next(self) -> None:
+        """Begin the next job."""
+        shared.state.nextjob()
+        self._show()
+        self.check()
+
+    def _show(self) -> None:
+        state = shared.state
+        state.sampling_steps, state.sampling_step = self._steps, 0
+        state.textinfo = f"Ditail: {self._doing}"
 
     def end(self) -> None:
         """Leave the state to the host's own jobs, whatever happened."""
@@ -48,6 +61,19 @@ class InversionProgress:
         """
         if stop_asked():
             raise InversionStopped
+
+
+class InversionProgress(SourceProgress):
+    """One job, told after every level of the inversion.
+
+    Args:
+        steps: levels to invert in all.
+        jobs: how many the host will count itself.
+    """
+
+    def __init__(self, steps: int, jobs: int) -> None:
+        super().__init__("inverting the picture", steps, jobs)
+        self._done = 0
 
     def __call__(self, step: int, steps: int, level: Level, latent: Tensor) -> None:
         """One level is done."""

@@ -1,4 +1,4 @@
-"""The target's part: start at the inverted latent, and inject at every evaluation of the host's sampler.
+"""The target's part: start at the inverted latent, if any, and inject at every evaluation of the host's sampler.
 
 The seams are attributes of objects that live as long as one request: ``p.sample``, the sampler's function, its
 denoiser's ``forward`` and that of the model it wraps. Unlike the host's callbacks they let exceptions through, and
@@ -16,15 +16,17 @@ import torch
 from modules import devices, shared
 from torch import Tensor, nn
 
-from ..core import Injection, Region, SourceTrajectory, Window
+from ..core import Injection, RecordedRun, Region, SourceTrajectory, Window
 from ..errors import DitailError, InjectionError
 from ..settings import Settings
 from . import features
 from .batch import BatchSampling
 from .failure import visible
 from .inversion import KEY
+from .latents import latents_of
 from .levels import SamplerPlan
 from .model import encode_prompt, unet_of
+from .shown import ContentPicture
 
 
 class Sampling:
@@ -33,10 +35,11 @@ class Sampling:
     Args:
         p: the host's request.
         settings: checked.
-        plan: the levels that were inverted.
-        trajectories: one for each distinct source.
+        plan: the levels that the sampler will visit.
+        trajectories: one for each distinct source, inverted or recorded.
         sources: for each image of the request, over all batches, the index of its trajectory.
         region: where to inject, in pixels (1, 1, H, W) from 0 to 1; everywhere if ``None``.
+        contents: what is to be shown beside the results, one for each image.
     """
 
     def __init__(
@@ -44,10 +47,12 @@ class Sampling:
         p: Any,
         settings: Settings,
         plan: SamplerPlan,
-        trajectories: Sequence[SourceTrajectory],
+        trajectories: Sequence[SourceTrajectory | RecordedRun],
         sources: Sequence[int],
         region: Tensor | None,
+        contents: Sequence[ContentPicture] = (),
     ) -> None:
+        self.contents = tuple(contents)
         self._settings = settings
         self._plan = plan
         self._trajectories = trajectories
@@ -112,20 +117,20 @@ class Sampling:
         trajectories = [self._trajectories[index] for index in used]
         unet = unet_of(model)
         slots = features.slots_for(p, unet, self._settings, [found.metadata[KEY] for found in trajectories])
-        injection = self._injection(unet, trajectories[0].start)
+        injection = self._injection(unet, trajectories[0].latents)
         empty = encode_prompt(model, "", negative=True, **self._size)
         with injection, ExitStack() as undo:
             rows = [used.index(source) for source in wanted]
-            joined = _join(trajectories).to(devices.device)
-            self._batch = BatchSampling(model, self._plan, joined, rows, injection, empty, undo, slots)
+            latents = latents_of(trajectories, devices.device)
+            self._batch = BatchSampling(model, self._plan, latents, rows, injection, empty, undo, slots)
             try:
                 yield self._batch
             finally:
                 self._batch = None
 
-    def _injection(self, unet: nn.Module, latent: Tensor) -> Injection:
+    def _injection(self, unet: nn.Module, latents: Tensor) -> Injection:
         settings, steps = self._settings, self._plan.steps
-        latent_size = (latent.shape[-2], latent.shape[-1])
+        latent_size = (latents.shape[-2], latents.shape[-1])
         return Injection(
             unet,
             feature_window=Window.from_ratio(settings.feature_ratio, steps, settings.feature_start),
@@ -136,9 +141,3 @@ class Sampling:
             region=None if self._region is None else Region.from_pixels(self._region, latent_size),
             shortcut=features.shortcut_for(unet),
         )
-
-
-def _join(trajectories: Sequence[SourceTrajectory]) -> SourceTrajectory:
-    if len(trajectories) == 1:
-        return trajectories[0]
-    return SourceTrajectory(trajectories[0].levels, torch.cat([found.latents for found in trajectories], dim=1))

@@ -23,7 +23,8 @@ ElemId = Callable[[str], str]
 PICTURES = {
     PICTURE: (
         "Content picture",
-        "The picture whose structure is kept; it is cropped and resized to the size of the generation.",
+        "The picture whose structure is kept; it is cropped and resized to the size of the generation. Without one "
+        "the source checkpoint generates it, with the same prompt, seed and sampler.",
     ),
     MASK: (
         "Region mask",
@@ -76,7 +77,7 @@ def build_panel(is_img2img: bool, elem_id: ElemId) -> Panel:
             _help(PICTURES[MASK][1])
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
             rest = [name for name in TABLE if name not in controls]
-            for row in (rest[:2], rest[2:-4], rest[-4:-2], rest[-2:]):
+            for row in (rest[:2], rest[2:-5], rest[-5:-3], rest[-3:-1], rest[-1:]):
                 with _row():
                     controls |= {name: _control(name, elem_id) for name in row}
             _clear_button(elem_id)
@@ -119,6 +120,8 @@ def _control(name: str, elem_id: ElemId) -> Any:
     """The control that a setting's kind asks for."""
     setting = TABLE[name]
     shared = {"label": setting.label, "info": setting.help, "value": setting.default, "elem_id": elem_id(name)}
+    if setting.kind is bool:
+        return gr.Checkbox(**shared)
     if setting.choices is not None:
         return gr.Radio(choices=list(setting.choices), **shared)
     if setting.kind in (int, float):

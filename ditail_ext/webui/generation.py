@@ -1,0 +1,177 @@
+"""The source's part where there is no content picture: its own sampling run is the source trajectory.
+
+The run is what the host would do for the same request with the source checkpoint loaded: prompt, networks, seed,
+sampler and options are the request's. Other extensions' scripts have no part in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import torch
+from modules import devices, processing, sd_hijack, sd_models, sd_samplers, shared
+from PIL import Image
+from torch import Tensor
+
+from ..core import RecordedRun
+from ..errors import CheckpointError
+from . import networks
+from .cache import features, trajectories
+from .inversion import KEY, Source, file_identity, same_random_numbers, vae_of
+from .model import original_forward, precision, schedule_of, unet_of
+from .options import cache_bytes
+from .progress import InversionStopped, SourceProgress, stop_asked
+from .recorder import RunRecorder
+from .run_request import RunTask, batches, host_request, run_key
+from .shown import ContentPicture
+from .swap import source_loaded
+
+logger = logging.getLogger("ditail")
+
+INFOTEXT = "infotext"
+DECODED_BY = "decoded by"
+"""Of a run's metadata: the parameters of its picture, and the VAE that decoded it."""
+
+
+class ContentGenerator:
+    """Lets the source generate a request's content, or finds it in the cache."""
+
+    def __init__(self, p: Any, source: Source, *, decode: bool) -> None:
+        """
+        Args:
+            p: the host's request.
+            source: who generates; its VAE counts only for decoding.
+            decode: whether the content pictures are wanted, too.
+        """
+        self._p = p
+        self._source = source
+        self._decode = decode
+        file = source.vae or vae_of(source.info)
+        self._decoder = repr([file_identity(file), getattr(shared.opts, "sd_vae_decode_method", None)])
+
+    def runs(self, tasks: Sequence[RunTask]) -> list[RecordedRun]:
+        """The run of each task, on the CPU. The source is loaded only if one of them, or its picture, is missing.
+
+        Raises:
+            InversionStopped: Interrupt or Skip was pressed; the target is loaded again.
+            DitailError: the source cannot be loaded, or computes no numbers.
+        """
+        keys = [run_key(self._p, task, self._source) for task in tasks]
+        found = {key: run for key in keys if isinstance(run := trajectories.get(key), RecordedRun)}
+        missing = {key: task for key, task in zip(keys, tasks, strict=True) if key not in found}
+        undecoded = {key: run for key, run in found.items() if self._decode and not self._is_decoded(run)}
+        if missing or undecoded:
+            logger.info("Generating %d content picture(s) with %s", len(missing), self._source.info.name)
+            found.update(self._with_source(missing, undecoded))
+        return [found[key] for key in keys]
+
+    def pictures(self, tasks: Sequence[RunTask], runs: Sequence[RecordedRun]) -> list[ContentPicture]:
+        """The decoded content pictures, one a task; none if they are not wanted."""
+        return [
+            ContentPicture(Image.fromarray(run.picture[0].numpy()), run.metadata[INFOTEXT], task.seed, task.prompt)
+            for task, run in zip(tasks, runs, strict=True)
+            if self._decode and run.picture is not None
+        ]
+
+    def _with_source(
+        self, missing: Mapping[str, RunTask], undecoded: Mapping[str, RecordedRun]
+    ) -> dict[str, RecordedRun]:
+        together = batches(self._p, missing)
+        progress = SourceProgress("generating the content", self._p.steps, self._p.n_iter, max(len(together), 1))
+        done: dict[str, RecordedRun] = {}
+        if devices.device.type == "cuda":
+            features.clear()  # the swap and the run need the room more
+        progress.begin()
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(same_random_numbers())
+                stack.enter_context(torch.no_grad())
+                stack.enter_context(networks.none_active())
+                stack.enter_context(_host_notes_kept())
+                vae = self._source.vae if self._decode else None
+                model = stack.enter_context(source_loaded(self._source.info, vae))
+                stack.enter_context(original_forward(unet_of(model)))
+                for index, batch in enumerate(together):
+                    if index:
+                        progress.next()
+                    done.update(self._run(model, batch))
+                for key, run in {**undecoded, **done}.items():
+                    if self._decode:
+                        self._add_picture(model, run)
+                    done[key] = run
+                    trajectories.put(key, run, cache_bytes())
+        finally:
+            progress.end()
+        return done
+
+    def _run(self, model: Any, batch: Mapping[str, RunTask]) -> dict[str, RecordedRun]:
+        """One batch of runs; the loaded source's networks are active only in here."""
+        run = host_request(self._p, list(batch.values()), model)
+        with _networks_of(run, next(iter(batch.values()))), model.ema_scope():
+            run.setup_conds()
+            run.extra_generation_params.update(sd_hijack.model_hijack.extra_generation_params)
+            sd_models.apply_alpha_schedule_override(model, run)
+            sampler = sd_samplers.create_sampler(run.sampler_name, model)
+            noise = run.rng.next()
+            with precision(), RunRecorder(sampler, unet_of(model), schedule_of(model), noise.shape[1]) as recorder:
+                image_cond = run.txt2img_image_conditioning(noise)
+                clean = sampler.sample(run, noise, run.c, run.uc, image_conditioning=image_cond).cpu()
+        if stop_asked():
+            raise InversionStopped
+        latents = recorder.latents
+        if not bool(clean.isfinite().all() and latents.isfinite().all()):
+            raise CheckpointError(
+                f"source_checkpoint: '{self._source.info.title}' computed something that is not a number; start the "
+                "WebUI with --no-half, or choose another."
+            )
+        texts = [_infotext(run, index) for index in range(len(batch))]
+        return {
+            key: RecordedRun(
+                recorder.levels,
+                latents[:, row : row + 1].clone(),
+                clean[row : row + 1].clone(),
+                metadata={KEY: key, INFOTEXT: texts[row]},
+            )
+            for row, key in enumerate(batch)
+        }
+
+    def _add_picture(self, model: Any, run: RecordedRun) -> None:
+        run.picture = _decoded(model, run.clean)
+        run.metadata[DECODED_BY] = self._decoder
+
+    def _is_decoded(self, run: RecordedRun) -> bool:
+        return run.picture is not None and run.metadata.get(DECODED_BY) == self._decoder
+
+
+def _networks_of(run: Any, task: RunTask) -> AbstractContextManager[None]:
+    return networks.active(task.tags) if task.own_tags else networks.active_as_in(run, task.tags)
+
+
+def _infotext(run: Any, index: int) -> str:
+    """Parameters with which the source makes the same picture in plain txt2img."""
+    text: str = processing.create_infotext(run, run.all_prompts, run.all_seeds, run.all_subseeds, index=index)
+    return text
+
+
+def _decoded(model: Any, clean: Tensor) -> Tensor:
+    """Latents (B, C, H, W) as pictures (B, H, W, 3) of bytes, in the host's way."""
+    rows = clean.to(devices.device)
+    decoded = processing.decode_latent_batch(model, rows, target_device=devices.cpu, check_for_nans=True)
+    pixels = torch.clamp((torch.stack(decoded).float() + 1.0) / 2.0, min=0.0, max=1.0)
+    return (255.0 * pixels).movedim(1, -1).to(torch.uint8).contiguous()
+
+
+@contextmanager
+def _host_notes_kept() -> Iterator[None]:
+    """Keep what the host notes while encoding prompts, which would go into the target's infotext."""
+    hijack = sd_hijack.model_hijack
+    comments, parameters = list(hijack.comments), hijack.extra_generation_params
+    hijack.extra_generation_params = {}
+    try:
+        yield
+    finally:
+        hijack.comments[:] = comments
+        hijack.extra_generation_params = parameters

@@ -82,9 +82,6 @@ class TestRefusals:
     def test_no_steps(self, webui: WebUI):
         refused(webui.img2img(BETA, denoising_strength=0.1), "denoising strength")
 
-    def test_no_picture(self, webui: WebUI):
-        refused(webui.txt2img(BETA), "picture")
-
 
 @pytest.mark.parametrize(
     ("option", "value", "word"),

@@ -283,8 +283,7 @@ def test_the_sources_run_ends_with_the_whole_schedule_whatever_the_refiner(webui
         webui.txt2img()
 
 
-@pytest.mark.parametrize("error", ["RuntimeError", "OutOfMemoryError"])
-@pytest.mark.parametrize("call", [1, 4, 8])
+@pytest.mark.parametrize(("error", "call"), [("RuntimeError", 1), ("OutOfMemoryError", 4), ("RuntimeError", 8)])
 def test_a_failure_leaves_nothing(webui: WebUI, probe: Probe, error: str, call: int):
     """In the source's run, and after it in the target's."""
     with unchanged_host(webui):

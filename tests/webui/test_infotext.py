@@ -70,6 +70,12 @@ def test_a_number_whose_default_does_nothing_is_written_when_it_does_something(i
     assert "Ditail feature weight" not in written
 
 
+def test_what_means_nothing_is_not_written(infotext):
+    written = infotext.parameters(Settings(enabled=True), without=("positive_scale", "refinements"))
+    assert "Ditail positive scale" not in written
+    assert "Ditail negative scale" in written
+
+
 def test_facts_get_keys_of_their_own(infotext):
     assert infotext.parameters(Settings(enabled=True), first_pass="only")["Ditail first pass"] == "only"
 
@@ -93,6 +99,7 @@ CHANGED = Settings(
     attention_weight=0.75,
     region="outside inpaint mask",
     region_blur=0,
+    show_content=True,
 )
 
 

@@ -105,16 +105,8 @@ def test_the_same_model_told_nothing_is_plain_generation(webui: WebUI, probe: Pr
     _, same = ask(webui, probe, everything, **request)
     assert relative(same.samples[0], expected.samples[0]) < 1e-4
     assert same.loads == same.reuses == []
-
-
-def test_the_same_model_and_prompt_stay_near_plain_generation(webui: WebUI, probe: Probe, record_property):
-    """Only the prompt's part in the injected layers is missing; another source's are further off."""
-    _, expected = ask(webui, probe, None)
-    _, same = ask(webui, probe, {})
-    _, other = ask(webui, probe, BETA)
-    distances = [relative(found.samples[0], expected.samples[0]) for found in (same, other)]
-    record_property("distances", distances)
-    assert distances[0] < distances[1] / 2, distances
+    _, other = ask(webui, probe, {**everything, **BETA}, **request)
+    assert relative(other.samples[0], expected.samples[0]) > 1e-2
 
 
 def test_the_run_is_kept_for_another_target(webui: WebUI, probe: Probe):
@@ -232,7 +224,8 @@ def test_the_content_picture_is_shown_and_saved(webui: WebUI, probe: Probe):
     expected, _ = plain(webui, probe, "beta.safetensors", **size)
     hidden, _ = ask(webui, probe, BETA, **size)
     assert len(hidden.pictures) == len(expected.pictures)
-    shown, records = ask(webui, probe, {**BETA, "show_content": True}, save_images=True, **size)
+    saving = {"save_images": True, "override_settings": {"samples_save": True}}
+    shown, records = ask(webui, probe, {**BETA, "show_content": True}, **saving, **size)
     grids = len(expected.pictures) - 4
     assert shown.pixels[: 4 + grids] == hidden.pixels
     assert shown.pixels[4 + grids :] == expected.pixels[grids:]

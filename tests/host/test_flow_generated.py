@@ -20,6 +20,9 @@ SAMPLERS = ("DDIM", "Euler a", "DPM++ 2M Karras")
 REPEATING = ("Heun", "DPM2", "PLMS", "DPM++ SDE", "Restart", "UniPC", "LCM", "DPM fast", "DDIM CFG++", "DPM++ 2S a")
 """Samplers that evaluate several times a step, go back up, or read timesteps of their own."""
 
+ROUNDING = 1
+"""Levels of 255 by which pictures of batches may differ: sums of several rows depend on where the memory lies."""
+
 
 def ask(webui: WebUI, probe: Probe, ditail: dict[str, Any] | None, **request: Any) -> tuple[Answer, Records]:
     probe.reset()
@@ -39,6 +42,13 @@ def plain(webui: WebUI, probe: Probe, checkpoint: str, **request: Any) -> tuple[
 def recorded(records: Records) -> list[Call]:
     """The passes of the source's latents through the target, which are broken off."""
     return [call for call in records.calls if call.output is None]
+
+
+def off(found: list[bytes], expected: list[bytes]) -> int:
+    """The largest difference of two lists of pictures, in levels of 255."""
+    one, other = (np.frombuffer(b"".join(pictures), np.uint8).astype(int) for pictures in (found, expected))
+    assert one.shape == other.shape
+    return int(abs(one - other).max())
 
 
 def clear(webui: WebUI) -> None:
@@ -221,24 +231,23 @@ def test_an_inversion_prompt_is_the_sources_own(webui: WebUI, probe: Probe):
 
 def test_the_content_picture_is_shown_and_saved(webui: WebUI, probe: Probe):
     size = {"batch_size": 2, "n_iter": 2}
+    showing = {**BETA, "show_content": True}
     expected, _ = plain(webui, probe, "beta.safetensors", **size)
     hidden, _ = ask(webui, probe, BETA, **size)
-    assert len(hidden.pictures) == len(expected.pictures)
+    assert len(hidden.pictures) == 4
     saving = {"save_images": True, "override_settings": {"samples_save": True}}
-    shown, records = ask(webui, probe, {**BETA, "show_content": True}, **saving, **size)
-    grids = len(expected.pictures) - 4
-    assert shown.pixels[: 4 + grids] == hidden.pixels
-    assert shown.pixels[4 + grids :] == expected.pixels[grids:]
-    assert "Ditail show content: True" in shown.infotext
-    texts = shown.info["infotexts"]
-    assert len(texts) == len(shown.pictures)
-    for found, own in zip(texts[4 + grids :], expected.info["infotexts"][grids:], strict=True):
-        assert found == own
+    saved, records = ask(webui, probe, showing, **saving, **size)
+    _, *pictures = saved.pixels  # after the grid
+    assert len(pictures) == 8
+    assert off(pictures[:4], hidden.pixels) <= ROUNDING
+    assert off(pictures[4:], expected.pixels) <= ROUNDING
+    assert saved.info["infotexts"][5:] == expected.info["infotexts"]
+    assert "Ditail show content: True" in saved.infotext
     assert len(list(webui.data.rglob("*-ditail-content*.png"))) == 4
     assert sorted(records.loads) == ["alpha.safetensors", "beta.safetensors"]  # only to decode
     assert all(call.sampling for call in records.calls)
-    again, records = ask(webui, probe, {**BETA, "show_content": True}, **size)
-    assert again.pixels == shown.pixels
+    again, records = ask(webui, probe, showing, **size)
+    assert off(again.pixels, pictures) <= ROUNDING
     assert records.loads == []
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from modules import script_callbacks, scripts
 
-from ditail_ext.webui import api, flow, options, shown, ui, xyz
+from ditail_ext.webui import api, flow, grid, grid_ui, options, shown, ui, xyz
 from ditail_ext.webui.failure import fail_at_init
 from ditail_ext.webui.progress import InversionStopped
 from ditail_ext.webui.request import parse_request
@@ -50,6 +50,9 @@ class Ditail(scripts.Script):
         except Exception as error:  # noqa: BLE001 - the host would swallow it; it is raised again
             fail_at_init(p, error)
         else:
+            if not flow.wants_picture(p):
+                flow.make_nothing(p)
+                return
             sampling.install(p)
             setattr(p, KEPT, sampling)
 
@@ -77,6 +80,29 @@ class Ditail(scripts.Script):
         sampling = p.__dict__.pop(KEPT, None)
         if sampling is not None:
             sampling.remove(p)
+
+
+class DitailGrid(scripts.Script):
+    """Every model's content in every model's style, in the Script menu of both tabs."""
+
+    def title(self) -> str:
+        """The name in the menu and in the API."""
+        return grid_ui.TITLE
+
+    def show(self, is_img2img: bool) -> Any:
+        """In both tabs, when selected."""
+        return True
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """One tab's controls."""
+        components, self.infotext_fields = grid_ui.build_controls(self.elem_id)
+        return components
+
+    def run(self, p: Any, *args: Any) -> Any:
+        """Make the grid, with the settings of Ditail's own panel."""
+        ditail = next(script for script in p.scripts.alwayson_scripts if isinstance(script, Ditail))
+        panel = p.script_args[ditail.args_from : ditail.args_to]
+        return grid.make_grid(p, args, slice(self.args_from, self.args_to), panel)
 
 
 script_callbacks.on_ui_settings(options.add_options)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..core import BankShelf, RecordedRun, SourceTrajectory
 from . import disk
@@ -17,6 +19,7 @@ class TrajectoryCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
+        self._holders = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -46,13 +49,28 @@ class TrajectoryCache:
         with self._lock:
             self._kept[key] = trajectory.to("cpu")
             self._kept.move_to_end(key)
-            while self._kept and self._nbytes() > limit:
-                self._kept.popitem(last=False)
+            self._trim(limit)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._kept.clear()
+
+    @contextmanager
+    def holding(self, limit: int) -> Iterator[None]:
+        """Forget nothing for want of room until the end, when all must fit into ``limit`` bytes again."""
+        with self._lock:
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                self._trim(limit)
+
+    def _trim(self, limit: int) -> None:
+        while not self._holders and self._kept and self._nbytes() > limit:
+            self._kept.popitem(last=False)
 
     def _nbytes(self) -> int:
         return sum(kept.nbytes for kept in self._kept.values())

@@ -39,15 +39,28 @@ def find_source(name: str, target: Any) -> Any:
     """
     if name in ("", SAME_AS_TARGET):
         return target
+    return find_checkpoint(name, "source_checkpoint")
+
+
+def find_checkpoint(name: str, argument: str) -> Any:
+    """The host's ``CheckpointInfo`` of a checkpoint by its exact title, name, file name, hash or full path.
+
+    Args:
+        name: any of these.
+        argument: where it was given, for the message.
+
+    Raises:
+        CheckpointError: no checkpoint, or more than one, has that name.
+    """
     found = {info.filename: info for info in sd_models.checkpoints_list.values() if name in _names(info)}
     if not found:
         raise CheckpointError(
-            f"source_checkpoint: there is no checkpoint named '{name}'; choose one of the list, or refresh it if the "
+            f"{argument}: there is no checkpoint named '{name}'; choose one of the list, or refresh it if the "
             "file is new."
         )
     if len(found) > 1:
         titles = ", ".join(info.name for info in found.values())
-        raise CheckpointError(f"source_checkpoint: '{name}' may be any of {titles}; give the full file name.")
+        raise CheckpointError(f"{argument}: '{name}' may be any of {titles}; give the full file name.")
     return next(iter(found.values()))
 
 

@@ -24,6 +24,7 @@ from .run_request import run_tasks
 from .sampling import Sampling
 
 _BATCHES = "ditail_batches"
+_INVERT_ONLY = "ditail_invert_only"
 
 
 def begin(p: Any, request: Request, *, img2img: bool) -> Sampling:
@@ -88,6 +89,17 @@ def say_no_part(p: Any) -> None:
     """Say below the picture and in its infotext that Ditail was asked for where there is nothing for it to do."""
     p.comment("Ditail has no part in upscaling a finished picture.")
     p.extra_generation_params["Ditail range"] = "none, the picture is only upscaled"
+
+
+def invert_only(p: Any) -> Any:
+    """Let a request end when its sources are inverted, without a picture; gives the request back."""
+    setattr(p, _INVERT_ONLY, True)
+    return p
+
+
+def wants_picture(p: Any) -> bool:
+    """Whether a request goes on after the inversion, as all do but those of :func:`invert_only`."""
+    return not getattr(p, _INVERT_ONLY, False)
 
 
 def make_nothing(p: Any) -> None:

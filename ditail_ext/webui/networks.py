@@ -139,10 +139,14 @@ def _lora_memory() -> dict[str, Any]:
     return memory
 
 
+def known_loras() -> Mapping[str, Any]:
+    """The LoRAs that the host knows, by every name that a tag may give them."""
+    return getattr(_lora_module(), "available_network_aliases", {})
+
+
 def files_of(tags: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
     """Name and time of change of the LoRA files that tags name, as far as the host knows them."""
-    module = _lora_module()
-    known = getattr(module, "available_network_aliases", {})
+    known = known_loras()
     files = []
     for params in tags.get("lora", ()):
         found = known.get(params.positional[0]) if params.positional else None

@@ -8,10 +8,12 @@ from modules import shared
 CACHE_MB = "ditail_cache_mb"
 FEATURES_MB = "ditail_features_mb"
 DISK_MB = "ditail_disk_cache_mb"
+GRID_MB = "ditail_grid_mb"
 
 SECTION = ("ditail", "Ditail")
 
 DEFAULT_CACHE_MB = 256
+DEFAULT_GRID_MB = 1024
 AUTOMATIC = -1
 
 
@@ -33,6 +35,14 @@ def add_options() -> None:
         section=SECTION,
     ).info("inversions on disk outlive the WebUI; 0 keeps none")
     shared.opts.add_option(DISK_MB, on_disk)
+    cells = shared.OptionInfo(
+        DEFAULT_GRID_MB,
+        "Disk space for kept cells of grids (MB)",
+        gr.Slider,
+        {"minimum": 0, "maximum": 65536, "step": 64},
+        section=SECTION,
+    ).info("a cell that is kept is not made again; those of a grid that was broken off are kept in any case")
+    shared.opts.add_option(GRID_MB, cells)
     features = shared.OptionInfo(
         AUTOMATIC,
         "Memory for recorded features (MB)",
@@ -60,3 +70,8 @@ def features_bytes() -> int | None:
 def disk_bytes() -> int:
     """How much disk space kept inversions may take."""
     return int(getattr(shared.opts, DISK_MB, 0)) * 2**20
+
+
+def grid_bytes() -> int:
+    """How much disk space the cells of finished grids may take."""
+    return int(getattr(shared.opts, GRID_MB, DEFAULT_GRID_MB)) * 2**20

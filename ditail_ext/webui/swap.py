@@ -44,7 +44,7 @@ def source_loaded(source: Any, vae: str | None) -> Iterator[Any]:
         if tiles and sd_models.model_data.sd_model is not None:
             _set_tiling(False)
         with sd_models.SkipWritingToConfig():
-            _bring_back(target, target_vae, after_failure=failed)
+            bring_back(target, target_vae, after_failure=failed)
         if tiles:
             _set_tiling(True)
 
@@ -79,7 +79,7 @@ def _load(source: Any, vae: str | None) -> None:
     sd_models.apply_alpha_schedule_override(shared.sd_model)
 
 
-def _bring_back(target: Any, target_vae: str | None, *, after_failure: bool) -> None:
+def bring_back(target: Any, target_vae: str | None, *, after_failure: bool) -> None:
     """Load the target again. A half-loaded model says it is the target, so after a failure the load is forced."""
     try:
         _reload(target, target_vae, forced=after_failure and _is_broken(target))

@@ -1,0 +1,144 @@
+"""One cell of a grid as a request of its own, and the key over everything that its picture depends on."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import enum
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from modules import devices, sd_vae, shared
+from PIL import Image
+
+from .. import __version__
+from ..settings import SAME_AS_TARGET, Settings
+from . import networks
+from .grid_styles import Style
+from .inversion import embeddings, file_identity
+from .xyz import OVERRIDES
+
+CHECKPOINT = "sd_model_checkpoint"
+"""The host's option that selects the checkpoint."""
+
+_WITHOUT_EFFECT = {
+    *("sd_model", "outpath_samples", "outpath_grids", "do_not_save_samples", "do_not_save_grid", "batch_size"),
+    *("n_iter", "sampler_index", "force_task_id", "override_settings", "extra_generation_params", "styles"),
+    *("do_not_reload_embeddings", "override_settings_restore_afterwards", "prompt_for_display"),
+}
+"""Fields of a request that do not show in the picture, or that are told apart in another way."""
+
+_CATEGORIES = ("sd", "postprocessing")
+"""Of the host's options, those that may show in a picture, beside all that have an infotext."""
+
+_DEPTH = 8
+
+
+def cell_request(p: Any, settings: Settings, source: Style, target: Style) -> Any:
+    """A copy of the grid's request for one cell.
+
+    Args:
+        p: the grid's, of one picture.
+        settings: Ditail's own of the panel.
+        source: gives the content.
+        target: gives the style.
+    """
+    cell = copy.copy(p)
+    cell.styles = list(p.styles or ())
+    cell.extra_generation_params = dict(p.extra_generation_params)
+    cell.override_settings = {**p.override_settings, CHECKPOINT: target.info.name}
+    cell.do_not_save_grid = True
+    cell.prompt = p.prompt + target.tag
+    same = source.info.filename == target.info.filename
+    overrides = {"enabled": True, "source_checkpoint": SAME_AS_TARGET if same else source.info.name}
+    if source.tag:
+        overrides["inversion_prompt"] = _told_to_source(p, settings) + source.tag
+    setattr(cell, OVERRIDES, overrides)
+    return cell
+
+
+def _told_to_source(p: Any, settings: Settings) -> str:
+    """The prompt to which a source's LoRA is added: the inversion's own, or the main one without the target's tags."""
+    if settings.inversion_prompt.strip():
+        return settings.inversion_prompt
+    return networks.strip_tags(_styled_prompts(p)[0])[0].strip()
+
+
+def _styled_prompts(p: Any) -> list[str]:
+    styles = list(p.styles or ())
+    return [
+        shared.prompt_styles.apply_styles_to_prompt(p.prompt, styles),
+        shared.prompt_styles.apply_negative_styles_to_prompt(p.negative_prompt, styles),
+    ]
+
+
+def grid_facts(p: Any, own: slice) -> dict[str, Any]:
+    """What all cells of a grid depend on, as JSON.
+
+    Args:
+        p: the grid's request.
+        own: where the grid's own arguments lie among those of all scripts.
+    """
+    names = {field.name for field in dataclasses.fields(p) if field.init} | {"image_mask"}
+    fields = {name: _plain(getattr(p, name, None)) for name in names - _WITHOUT_EFFECT}
+    if not p.subseed_strength:
+        fields["subseed"] = None  # it is drawn anew for each request, and has no effect
+    arguments = list(p.script_args)
+    del arguments[own]
+    prompts = _styled_prompts(p)
+    overrides = {name: value for name, value in p.override_settings.items() if name != CHECKPOINT}
+    tags = [networks.strip_tags(prompt)[1] for prompt in prompts]
+    return {
+        "version": __version__,
+        "request": fields,
+        "prompts": [*prompts, [networks.files_of(found) for found in tags]],
+        "scripts": _plain(arguments[1:]),
+        "overrides": _plain(overrides),
+        "options": _options(),
+        "embeddings": embeddings(),
+        "precision": [str(devices.dtype_unet), str(devices.dtype_vae), str(devices.device)],
+    }
+
+
+def cell_key(facts: Mapping[str, Any], source: Style, target: Style) -> str:
+    """SHA-256 over all that one cell depends on."""
+    content = json.dumps([facts, _identity(source), _identity(target)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _identity(style: Style) -> list[Any]:
+    style.info.calculate_shorthash()  # the host does so before it loads, too, and remembers it
+    file = style.info.sha256 or file_identity(style.info.filename)
+    vae = sd_vae.resolve_vae(style.info.filename).vae
+    lora = networks.files_of(networks.strip_tags(style.tag)[1])
+    return [file, file_identity(vae), style.tag, lora]
+
+
+def _options() -> dict[str, Any]:
+    kept = {}
+    for name, info in shared.opts.data_labels.items():
+        if name != CHECKPOINT and (info.category_id in _CATEGORIES or info.infotext):
+            kept[name] = _plain(getattr(shared.opts, name, None))
+    return kept
+
+
+def _plain(value: Any, depth: int = _DEPTH) -> Any:
+    """A value as JSON: pictures by their content, objects by theirs. What has no content is never the same again."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Image.Image):
+        return [value.mode, *value.size, hashlib.sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), *value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
+    if isinstance(value, (type, enum.Enum)) or depth == 0:
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry, depth - 1) for key, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return [_plain(entry, depth - 1) for entry in value]
+    if hasattr(value, "__dict__"):
+        return [type(value).__qualname__, _plain(vars(value), depth - 1)]
+    return repr(value)

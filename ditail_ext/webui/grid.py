@@ -127,12 +127,8 @@ class _Grid:
 
     def _all_keys(self) -> dict[Cell, str]:
         facts = grid_facts(self._p, self._own)
-        count = range(len(self._styles))
-        return {
-            (row, column): cell_key(facts, self._styles[row], self._styles[column])
-            for row in count
-            for column in count
-        }
+        styles = list(enumerate(self._styles))
+        return {(row, column): cell_key(facts, source, target) for row, source in styles for column, target in styles}
 
     def _fix_seeds(self) -> str:
         """Draw the seeds, or take those of the same grid where it was broken off; gives the name they are kept by."""

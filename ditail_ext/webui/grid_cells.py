@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from modules import devices, sd_vae, shared
 from PIL import Image
 
@@ -131,6 +132,8 @@ def _plain(value: Any, depth: int = _DEPTH) -> Any:
         return value
     if isinstance(value, Image.Image):
         return [value.mode, *value.size, hashlib.sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray):
         return [str(value.dtype), *value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
     if isinstance(value, (type, enum.Enum)) or depth == 0:
@@ -139,6 +142,6 @@ def _plain(value: Any, depth: int = _DEPTH) -> Any:
         return {str(key): _plain(entry, depth - 1) for key, entry in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return [_plain(entry, depth - 1) for entry in value]
-    if hasattr(value, "__dict__"):
+    if getattr(value, "__dict__", None):
         return [type(value).__qualname__, _plain(vars(value), depth - 1)]
     return repr(value)

@@ -54,9 +54,8 @@ def plan(checkpoints: Sequence[Hashable], missing: Iterable[Cell], loaded: Hasha
     targets = _distinct((checkpoints[column] for _, column in sorted(left)), loaded)[::-1]
     targets.sort(key=lambda checkpoint: checkpoint != lenders[-1] if lenders else False)
     for checkpoint in targets:
-        visits.append(
-            Visit(checkpoint, (), tuple(sorted(cell for cell in left if checkpoints[cell[1]] == checkpoint)))
-        )
+        lent_to = sorted(cell for cell in left if checkpoints[cell[1]] == checkpoint)
+        visits.append(Visit(checkpoint, (), tuple(lent_to)))
     return visits
 
 

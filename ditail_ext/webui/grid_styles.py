@@ -115,5 +115,5 @@ def _check_files(styles: Sequence[Style]) -> None:
     others = [label for label, fact in facts.items() if fact.is_sdxl is False]
     if sdxl and others:
         raise CheckpointError(
-            f"checkpoints: '{sdxl[0]}' is SDXL and '{others[0]}' is not; a Ditail grid needs checkpoints of one family."
+            f"checkpoints: '{sdxl[0]}' is SDXL and '{others[0]}' is not; choose checkpoints of one family."
         )

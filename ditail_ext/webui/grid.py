@@ -13,18 +13,17 @@ import torch
 from modules import paths_internal, processing, sd_models, sd_vae, shared
 
 from ..errors import DitailError, SettingsError
-from ..settings import Settings
 from . import cache
 from .failure import visible
 from .flow import invert_only
-from .grid_cells import CHECKPOINT, cell_key, cell_request, grid_facts
+from .grid_cells import CHECKPOINT, cell_key, cell_request, grid_facts, told_to_sources
 from .grid_order import Cell, plan
 from .grid_sheet import draw_sheet, save_sheet, show
 from .grid_store import FOLDER, CellStore, FinishedCell
 from .grid_styles import Style, named_arguments, read_styles
 from .grid_ui import sheet_infotext
 from .options import cache_bytes, grid_bytes
-from .request import parse_request
+from .request import Request, parse_request
 from .swap import bring_back
 
 logger = logging.getLogger("ditail")
@@ -56,8 +55,9 @@ class _Grid:
         self._p = p
         self._own = own
         self._checkpoints, self._loras = named_arguments(args)
-        self._settings = _settings(panel)
+        request = _ditail_request(panel)
         self._styles = read_styles(self._checkpoints, self._loras, _selected(p))
+        self._told = told_to_sources(p, request, self._styles)
         _check_size(p, len(self._styles))
         _one_picture_a_cell(p)
         self._store = CellStore(Path(p.outpath_grids or paths_internal.default_output_dir) / FOLDER)
@@ -107,7 +107,7 @@ class _Grid:
         self._finished[place] = cell
 
     def _request(self, source: Style, target: Style) -> Any:
-        return cell_request(self._p, self._settings, source, target)
+        return cell_request(self._p, source, target, self._told)
 
     def _result(self) -> processing.Processed:
         p, finished = self._p, [self._finished[place] for place in self._keys if place in self._finished]
@@ -142,11 +142,11 @@ class _Grid:
         return name
 
 
-def _settings(panel: Sequence[object]) -> Settings:
+def _ditail_request(panel: Sequence[object]) -> Request:
     request = parse_request(panel, {"enabled": True})
     if request is None:
         raise SettingsError("enabled", "The Ditail panel's settings cannot be read; reload the page.")
-    return request.settings
+    return request
 
 
 def _selected(p: Any) -> Any:

@@ -16,10 +16,11 @@ from modules import devices, sd_vae, shared
 from PIL import Image
 
 from .. import __version__
-from ..settings import SAME_AS_TARGET, Settings
+from ..settings import SAME_AS_TARGET
 from . import networks
 from .grid_styles import Style
-from .inversion import embeddings, file_identity
+from .inversion import embeddings_now, file_identity
+from .request import Request
 from .xyz import OVERRIDES
 
 CHECKPOINT = "sd_model_checkpoint"
@@ -38,14 +39,14 @@ _CATEGORIES = ("sd", "postprocessing")
 _DEPTH = 8
 
 
-def cell_request(p: Any, settings: Settings, source: Style, target: Style) -> Any:
+def cell_request(p: Any, source: Style, target: Style, told: str | None) -> Any:
     """A copy of the grid's request for one cell.
 
     Args:
         p: the grid's, of one picture.
-        settings: Ditail's own of the panel.
         source: gives the content.
         target: gives the style.
+        told: what :func:`told_to_sources` says.
     """
     cell = copy.copy(p)
     cell.styles = list(p.styles or ())
@@ -55,17 +56,25 @@ def cell_request(p: Any, settings: Settings, source: Style, target: Style) -> An
     cell.prompt = p.prompt + target.tag
     same = source.info.filename == target.info.filename
     overrides = {"enabled": True, "source_checkpoint": SAME_AS_TARGET if same else source.info.name}
-    if source.tag:
-        overrides["inversion_prompt"] = _told_to_source(p, settings) + source.tag
+    if told is not None:
+        overrides["inversion_prompt"] = told + source.tag
     setattr(cell, OVERRIDES, overrides)
     return cell
 
 
-def _told_to_source(p: Any, settings: Settings) -> str:
-    """The prompt to which a source's LoRA is added: the inversion's own, or the main one without the target's tags."""
-    if settings.inversion_prompt.strip():
-        return settings.inversion_prompt
-    return networks.strip_tags(_styled_prompts(p)[0])[0].strip()
+def told_to_sources(p: Any, request: Request, styles: Sequence[Style]) -> str | None:
+    """The prompt of all sources where LoRAs are among the styles; ``None`` where the request says it.
+
+    The main prompt carries the LoRA of a cell's target then, which is nothing to a source. LoRAs that it names itself
+    are the target's, too, unless the source generates the content: then it has the same prompt.
+    """
+    if not any(style.tag for style in styles):
+        return None
+    if request.settings.inversion_prompt.strip():
+        return request.settings.inversion_prompt
+    prompt = _styled_prompts(p)[0]
+    has_picture = request.picture is not None or getattr(p, "init_images", None)
+    return (networks.strip_tags(prompt)[0] if has_picture else prompt).strip()
 
 
 def _styled_prompts(p: Any) -> list[str]:
@@ -99,7 +108,7 @@ def grid_facts(p: Any, own: slice) -> dict[str, Any]:
         "scripts": _plain(arguments[1:]),
         "overrides": _plain(overrides),
         "options": _options(),
-        "embeddings": embeddings(),
+        "embeddings": embeddings_now(),
         "precision": [str(devices.dtype_unet), str(devices.dtype_vae), str(devices.device)],
     }
 

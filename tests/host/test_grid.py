@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from flow_state import unchanged_host
+from harness.browser import Page, browser, missing, wait
 from harness.checkpoints import LORA
 from harness.client import Answer, circle, encode
 from harness.probe import Probe
@@ -223,8 +224,8 @@ def test_loras_are_styles_of_the_selected_checkpoint(webui: WebUI, probe: Probe)
     assert len(probe.records().loads) <= 4
     texts = answer.info["infotexts"][1:]
     assert [f"<lora:{LORA}:0.8>" in text.splitlines()[0] for text in texts] == [False, False, True] * 3
-    told = f"Ditail inversion prompt: a red circle<lora:{LORA}:0.8>"
-    assert [told in text.replace('"', "") for text in texts] == [False] * 6 + [True] * 3
+    told = [text.split("Ditail inversion prompt: ")[1].split(", Ditail")[0].strip('"') for text in texts]
+    assert told == ["a red circle"] * 6 + [f"a red circle<lora:{LORA}:0.8>"] * 3
     webui.post("/ditail/v1/cache/clear")
     alone = webui.img2img({"source_checkpoint": NAMES[1]}, prompt=f"a red circle <lora:{LORA}:0.8>", **SHORT)
     assert alone.pixels == [made[2]]
@@ -299,3 +300,27 @@ def test_the_same_through_the_plot(webui: WebUI, probe: Probe):
     loads = probe.records().loads
     assert len(loads) == 3 * len(NAMES) - 2
     assert [loads.count(name) for name in NAMES] == [3, 2, 2]
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_a_sheets_infotext_selects_the_script_in_the_page(webui: WebUI, tmp_path: Path):
+    """Pasted, it fills in the grid's controls, and Generate makes the same grid."""
+    answer = grid(webui, NAMES[:2], [f"{LORA}:0.8"], width=SIZE)
+    file = tmp_path / "circle.png"
+    circle().save(file)
+    shutil.rmtree(webui.data / "outputs")
+    with browser() as driver:
+        page = Page(driver, webui.url)
+        page.tab("img2img")
+        page.upload("#img2img_image", file)
+        page.set("#img2img_prompt textarea", answer.info["infotexts"][0])
+        page.click("#img2img_tools #paste")
+        controls = "#script_img2img_ditail_grid_"
+        wait(lambda: page.visible(f"{controls}checkpoints"), "the grid's controls")
+        wait(lambda: all(name in page.text(f"{controls}checkpoints") for name in NAMES[:2]), "the checkpoints")
+        assert NAMES[2] not in page.text(f"{controls}checkpoints")
+        assert page.value(f"{controls}loras textarea") == f"{LORA}:0.8"
+        page.click("#img2img_generate")
+        wait(lambda: "Script: Ditail grid" in page.text("#html_info_img2img"), "the sheet")
+        assert page.severe() == []
+    assert len(kept(webui)) == 9

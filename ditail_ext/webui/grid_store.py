@@ -51,7 +51,7 @@ class CellStore:
         try:
             with Image.open(file) as picture:
                 picture.load()
-                infotext = str(picture.info["parameters"])
+                infotext = str(picture.info.pop("parameters"))
             file.touch()
         except (OSError, SyntaxError, ValueError, KeyError):
             logger.warning("The kept grid cell %s is damaged; it is made again", file)

@@ -153,7 +153,11 @@ def interrupt_after(webui: WebUI, count: int, request: dict[str, Any]) -> Answer
     limit = time.monotonic() + 200
     while len(kept(webui)) < count and time.monotonic() < limit:
         time.sleep(0.01)
+    progress = webui.get("/sdapi/v1/progress", skip_current_image=True).body
     assert webui.post("/sdapi/v1/interrupt").status == 200
+    assert progress["state"]["job_count"] == 9 + 3  # cells and inversions
+    assert count + 3 <= progress["state"]["job_no"] < 9 + 3
+    assert progress["state"]["job"] == f"Ditail grid: cell {progress['state']['job_no'] - 3 + 1} of 9"
     worker.join()
     return answers[0]
 
@@ -280,7 +284,7 @@ def test_txt2img_with_generated_sources(webui: WebUI, probe: Probe):
     if answer.status == 422:
         assert "content picture" in answer.sentence
         pytest.skip("Ditail makes no content pictures yet")
-    assert len(probe.records().loads) <= 2 * len(NAMES)
+    assert len(probe.records().loads) == 2 * len(NAMES) - 2
     for index, name in enumerate(NAMES):
         plain = webui.txt2img(override_settings={"sd_model_checkpoint": name}, **SHORT)
         assert plain.pixels == [cells(answer)[4 * index]]

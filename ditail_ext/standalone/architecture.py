@@ -82,9 +82,18 @@ class FittingUNet(UNetModel):
     skip connection has, the decoder's feature is resized to it, as the WebUI does.
     """
 
-    def forward(self, x: Tensor, timesteps: Tensor | None = None, context: Tensor | None = None, **_: Any) -> Tensor:
-        """The UNet's output (rows, 4, h, w), as ldm's own computes it where that can."""
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor | None = None,
+        context: Tensor | None = None,
+        y: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """The UNet's output (rows, 4, h, w), as ldm's own computes it where that can; ``y`` is SDXL's vector."""
         emb = self.time_embed(timestep_embedding(timesteps, self.model_channels, repeat_only=False))
+        if self.num_classes is not None:
+            emb = emb + self.label_emb(y)
         skips = []
         h = x
         for block in self.input_blocks:
@@ -124,10 +133,15 @@ def build_unet(config: Mapping[str, Any]) -> nn.Module:
     params = {**copy.deepcopy(dict(config["unet_config"]["params"])), "use_checkpoint": False}
     with contextlib.redirect_stdout(io.StringIO()):  # ldm prints while it builds
         unet = FittingUNet(**params)
+    use_fused_attention(unet)
+    return unet.eval().requires_grad_(False)
+
+
+def use_fused_attention(unet: nn.Module) -> None:
+    """Let ldm's attention layers compute with torch's fused kernel, which gives the same."""
     for module in unet.modules():
         if type(module) is CrossAttention:
             module.__class__ = _SdpCrossAttention
-    return unet.eval().requires_grad_(False)
 
 
 def build_vae(config: Mapping[str, Any]) -> AutoencoderKL:

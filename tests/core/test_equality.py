@@ -1,0 +1,63 @@
+"""Every fast path gives what the three-row method gives, in every precision, on the layouts of all families."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench import equality
+from bench.equality import BATCHES, Case, distance, errors, fast, injection_effect, precision_error, three_rows
+from bench.shapes import SHAPES, Shape
+from ditail_ext.core import BankShelf, Shortcut
+
+ALL_SHAPES = pytest.mark.parametrize("shape", vars(SHAPES).values(), ids=lambda shape: shape.name)
+HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
+SINGLE, HALF = 1e-5, 1e-2
+
+
+@ALL_SHAPES
+@pytest.mark.parametrize("masked", [False, True], ids=["everywhere", "masked"])
+@pytest.mark.parametrize(("sources", "images"), BATCHES)
+def test_single_precision(shape: Shape, masked: bool, sources: int, images: int):
+    case = Case(shape, torch.float32, sources, images, masked)
+    found = errors(case)
+    assert len(found) == 6
+    assert max(found.values()) < SINGLE, found
+    assert injection_effect(case) > 1000 * SINGLE
+
+
+@ALL_SHAPES
+@HALVES
+@pytest.mark.parametrize(("sources", "images", "masked"), [(1, 1, False), (3, 3, False), (1, 3, True)])
+def test_half_precision(shape: Shape, dtype: torch.dtype, sources: int, images: int, masked: bool):
+    """What the hosts use is far within the limit. The shared map rounds otherwise than the attention kernel, in bf16
+    by more than the limit, but no more than the precision itself does."""
+    case = Case(shape, dtype, sources, images, masked)
+    found = errors(case, [Shortcut.PROJECTIONS] if masked else [Shortcut.PROJECTIONS, Shortcut.SHARED_MAP])
+    limit = {Shortcut.PROJECTIONS.value: HALF}
+    limit[Shortcut.SHARED_MAP.value] = HALF if dtype == torch.float16 else 1.5 * precision_error(case)
+    assert all(error < limit[shortcut] for (shortcut, _), error in found.items()), (found, limit)
+
+
+def test_the_yardstick_can_tell(monkeypatch: pytest.MonkeyPatch):
+    """A block too few, or a step too few, is far beyond what is allowed."""
+    case = Case(SHAPES.sd15, torch.float32, 1, 1, masked=False)
+    picture = case.picture(10)
+    found = fast(case, picture, Shortcut.PROJECTIONS, case.trajectory, BankShelf(0), split=False)
+    for name, value in (("ATTENTION_BLOCKS", {"SD1.5": range(5, 12)}), ("FEATURE_STEPS", 1), ("ATTENTION_STEPS", 0)):
+        with monkeypatch.context() as changed:
+            changed.setattr(equality, name, value)
+            assert distance(found, three_rows(case, picture)) > 10 * SINGLE, name
+    other = replace(case, masked=True)
+    assert distance(found, three_rows(other, picture)) > 10 * SINGLE
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("sd15", 859_520_964), ("sd2", 865_910_724), ("sdxl", 2_567_463_684)]
+)
+def test_the_shapes_are_those_of_the_models(name: str, parameters: int):
+    with torch.device("meta"):
+        unet = getattr(SHAPES, name).build()
+    assert sum(parameter.numel() for parameter in unet.parameters()) == parameters

@@ -67,11 +67,12 @@ class Ditail(scripts.Script):
             sampling.failed_to_attach(error)
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
-        """Show what the source generated, if that is wanted, and let go of the request."""
+        """Show what the source generated, if that is wanted, say where the time went, and let go of the request."""
         sampling = getattr(p, KEPT, None)
         try:
             if sampling is not None:
                 shown.append(p, processed, sampling.contents)
+                sampling.times.tell(processed)
         finally:
             self._end(p)
             flow.make_again(p)

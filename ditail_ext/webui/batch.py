@@ -17,6 +17,7 @@ from .latents import SourceLatent, SourceLatents
 from .levels import LevelReader, SamplerPlan
 from .model import noise_predictor, original_forward, precision, schedule_of, unet_of
 from .progress import stop_asked
+from .timing import Part, TimeSplit
 
 START_TOLERANCE = 1e-4
 """Relative difference of sigma between where the sampler starts and where the inversion ended."""
@@ -38,6 +39,7 @@ class BatchSampling:
         injection: Injection,
         empty: Condition,
         undo: ExitStack,
+        times: TimeSplit,
         slots: Callable[[Hashable], BankSlot] | None = None,
     ) -> None:
         self._model = model
@@ -47,6 +49,7 @@ class BatchSampling:
         self._injection = injection
         self._empty = empty
         self._undo = undo
+        self._times = times
         self._slots = slots
         self._step = 0
         self._evaluation = 0
@@ -126,7 +129,8 @@ class BatchSampling:
             source = self._latents.at(self._evaluation, self._level(float(sigma.flatten()[0])))
             self._evaluation += 1
             self._step = self._plan.step_at(source.level.sigma)
-            self._record(source, kwargs.get("image_cond"))
+            with self._times.part(Part.RECORD):
+                self._record(source, kwargs.get("image_cond"))
             self._rows = self._sources_of_rows(kwargs["cond"])
             with self._noisy_mask(denoiser, source.latents):
                 return forward(x, sigma, **kwargs)

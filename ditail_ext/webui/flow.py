@@ -22,6 +22,7 @@ from .region import mask_hash, region_of
 from .request import Request
 from .run_request import run_tasks
 from .sampling import Sampling
+from .timing import of_this_device
 
 _BATCHES = "ditail_batches"
 _INVERT_ONLY = "ditail_invert_only"
@@ -48,9 +49,10 @@ def begin(p: Any, request: Request, *, img2img: bool) -> Sampling:
     plan = plan_sampler(p, prepared.sampler, schedule_of(p.sd_model), img2img=img2img)
     region = region_of(p, request, prepared.frame)
     tasks, sources = _tasks(p, settings, prepared.pictures)
-    trajectories = Inverter(p, settings, source, plan).trajectories(tasks)
+    times = of_this_device()
+    trajectories = Inverter(p, settings, source, plan, times).trajectories(tasks)
     p.extra_generation_params.update(_infotext(p, request, source, plan))
-    return Sampling(p, settings, plan, trajectories, sources, region)
+    return Sampling(p, settings, plan, trajectories, sources, times, region)
 
 
 def _generate(p: Any, request: Request, source: Source) -> Sampling:
@@ -58,11 +60,12 @@ def _generate(p: Any, request: Request, source: Source) -> Sampling:
     sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
     plan = plan_sampler(p, sampler, schedule_of(p.sd_model), img2img=False)
     region = region_of(p, request, generated_frame(p))
-    generator = ContentGenerator(p, source, decode=settings.show_content)
+    times = of_this_device()
+    generator = ContentGenerator(p, source, times, decode=settings.show_content)
     tasks = run_tasks(p, settings)
     runs = generator.runs(tasks)
     p.extra_generation_params.update(_infotext(p, request, source, plan, generated=True))
-    return Sampling(p, settings, plan, runs, range(len(runs)), region, generator.pictures(tasks, runs))
+    return Sampling(p, settings, plan, runs, range(len(runs)), times, region, generator.pictures(tasks, runs))
 
 
 def refuse_unsupported(p: Any) -> None:

@@ -28,6 +28,7 @@ from .recorder import RunRecorder
 from .run_request import RunTask, batches, host_request, run_key
 from .shown import ContentPicture
 from .swap import source_loaded
+from .timing import Part, TimeSplit
 
 logger = logging.getLogger("ditail")
 
@@ -39,15 +40,17 @@ DECODED_BY = "decoded by"
 class ContentGenerator:
     """Lets the source generate a request's content, or finds it in the cache."""
 
-    def __init__(self, p: Any, source: Source, *, decode: bool) -> None:
+    def __init__(self, p: Any, source: Source, times: TimeSplit, *, decode: bool) -> None:
         """
         Args:
             p: the host's request.
             source: who generates; its VAE counts only for decoding.
+            times: takes the seconds of loads and runs.
             decode: whether the content pictures are wanted, too.
         """
         self._p = p
         self._source = source
+        self._times = times
         self._decode = decode
         file = source.vae or vae_of(source.info)
         self._decoder = repr([file_identity(file), getattr(shared.opts, "sd_vae_decode_method", None)])
@@ -92,12 +95,13 @@ class ContentGenerator:
                 stack.enter_context(networks.none_active())
                 stack.enter_context(_host_notes_kept())
                 vae = self._source.vae if self._decode else None
-                model = stack.enter_context(source_loaded(self._source.info, vae))
+                model = stack.enter_context(source_loaded(self._source.info, vae, self._times))
                 stack.enter_context(original_forward(unet_of(model)))
                 for index, batch in enumerate(together):
                     if index:
                         progress.next()
-                    done.update(self._run(model, batch))
+                    with self._times.part(Part.GENERATE):
+                        done.update(self._run(model, batch))
                 for key, run in {**undecoded, **done}.items():
                     if self._decode:
                         self._add_picture(model, run)

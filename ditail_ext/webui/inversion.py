@@ -26,6 +26,7 @@ from .options import cache_bytes, disk_bytes
 from .picture import PreparedPicture
 from .progress import InversionProgress
 from .swap import source_loaded
+from .timing import Part, TimeSplit
 
 logger = logging.getLogger("ditail")
 
@@ -60,10 +61,11 @@ class InversionTask:
 class Inverter:
     """Inverts a request's pictures along its sampler's levels."""
 
-    def __init__(self, p: Any, settings: Settings, source: Source, plan: SamplerPlan) -> None:
+    def __init__(self, p: Any, settings: Settings, source: Source, plan: SamplerPlan, times: TimeSplit) -> None:
         self._settings = settings
         self._source = source
         self._plan = plan
+        self._times = times
         self._size = {"width": p.width, "height": p.height, "steps": p.steps}
         self._tiling = bool(p.tiling)
         self._jobs = p.n_iter
@@ -96,7 +98,7 @@ class Inverter:
                 stack.enter_context(same_random_numbers())
                 stack.enter_context(torch.no_grad())
                 stack.enter_context(networks.none_active())
-                model = stack.enter_context(source_loaded(self._source.info, self._source.vae))
+                model = stack.enter_context(source_loaded(self._source.info, self._source.vae, self._times))
                 stack.enter_context(original_forward(unet_of(model)))
                 for key, task in missing.items():
                     progress.check()
@@ -112,9 +114,10 @@ class Inverter:
         self, model: Any, task: InversionTask, target: NoiseSchedule, progress: InversionProgress
     ) -> SourceTrajectory:
         with networks.active(task.prompts.tags):
-            cond = inversion_condition(model, task.prompts, self._settings, **self._size)
-            latent = _encode(model, task.picture)
-            with precision():
+            with self._times.part(Part.ENCODE):
+                cond = inversion_condition(model, task.prompts, self._settings, **self._size)
+                latent = _encode(model, task.picture)
+            with self._times.part(Part.INVERT), precision():
                 inverted = invert(
                     noise_predictor(model),
                     latent,

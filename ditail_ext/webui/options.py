@@ -9,6 +9,7 @@ CACHE_MB = "ditail_cache_mb"
 FEATURES_MB = "ditail_features_mb"
 DISK_MB = "ditail_disk_cache_mb"
 GRID_MB = "ditail_grid_mb"
+EXACT_TIMES = "ditail_exact_times"
 
 SECTION = ("ditail", "Ditail")
 
@@ -54,6 +55,11 @@ def add_options() -> None:
         "SD1.5 at 512x512 and 50 steps needs about 650 MB in half precision; -1: a quarter of what is free, 0: none"
     )
     shared.opts.add_option(FEATURES_MB, features)
+    exact = shared.OptionInfo(False, "Exact times on a GPU", gr.Checkbox, section=SECTION).info(
+        "the log and the result's info say where the seconds went; unless the GPU is waited for at each part's end, "
+        "they go to the part that waits first; waiting makes the generation a little slower"
+    )
+    shared.opts.add_option(EXACT_TIMES, exact)
 
 
 def cache_bytes() -> int:
@@ -65,6 +71,11 @@ def features_bytes() -> int | None:
     """How much memory recorded features may take; ``None`` for a share of what is free."""
     limit = int(getattr(shared.opts, FEATURES_MB, AUTOMATIC))
     return None if limit < 0 else limit * 2**20
+
+
+def exact_times() -> bool:
+    """Whether to wait for the GPU before the clock is read."""
+    return bool(getattr(shared.opts, EXACT_TIMES, False))
 
 
 def disk_bytes() -> int:

@@ -27,6 +27,7 @@ from .latents import latents_of
 from .levels import SamplerPlan
 from .model import encode_prompt, unet_of
 from .shown import ContentPicture
+from .timing import Part, TimeSplit
 
 
 class Sampling:
@@ -38,6 +39,7 @@ class Sampling:
         plan: the levels that the sampler will visit.
         trajectories: one for each distinct source, inverted or recorded.
         sources: for each image of the request, over all batches, the index of its trajectory.
+        times: takes the seconds of sampling and recording.
         region: where to inject, in pixels (1, 1, H, W) from 0 to 1; everywhere if ``None``.
         contents: what is to be shown beside the results, one for each image.
     """
@@ -49,10 +51,12 @@ class Sampling:
         plan: SamplerPlan,
         trajectories: Sequence[SourceTrajectory | RecordedRun],
         sources: Sequence[int],
+        times: TimeSplit,
         region: Tensor | None,
         contents: Sequence[ContentPicture] = (),
     ) -> None:
         self.contents = tuple(contents)
+        self.times = times
         self._settings = settings
         self._plan = plan
         self._trajectories = trajectories
@@ -73,7 +77,7 @@ class Sampling:
             if self._original is None:
                 return original(*args, **kwargs)
             try:
-                with self._batch_of(p) as batch:
+                with self.times.part(Part.SAMPLE), self._batch_of(p) as batch:
                     result = original(*args, **kwargs)
                     batch.require_attached()
                     return result
@@ -122,7 +126,7 @@ class Sampling:
         with injection, ExitStack() as undo:
             rows = [used.index(source) for source in wanted]
             latents = latents_of(trajectories, devices.device)
-            self._batch = BatchSampling(model, self._plan, latents, rows, injection, empty, undo, slots)
+            self._batch = BatchSampling(model, self._plan, latents, rows, injection, empty, undo, self.times, slots)
             try:
                 yield self._batch
             finally:

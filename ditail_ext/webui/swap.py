@@ -11,12 +11,13 @@ import torch
 from modules import sd_hijack, sd_models, sd_vae, shared
 
 from ..errors import CheckpointError
+from .timing import Part, TimeSplit
 
 logger = logging.getLogger("ditail")
 
 
 @contextmanager
-def source_loaded(source: Any, vae: str | None) -> Iterator[Any]:
+def source_loaded(source: Any, vae: str | None, times: TimeSplit) -> Iterator[Any]:
     """Load the source checkpoint through the host and yield the model; bring the target back at the end.
 
     Nothing of a model may be kept across the border of this context: depending on configuration files and the
@@ -25,6 +26,7 @@ def source_loaded(source: Any, vae: str | None) -> Iterator[Any]:
     Args:
         source: the source's ``CheckpointInfo``; nothing is loaded when it is the target's.
         vae: file of the VAE to encode with, or ``None`` for the one the host resolves for the source.
+        times: takes the seconds of both loads.
 
     Raises:
         CheckpointError: the source cannot be loaded, or the target does not come back.
@@ -34,8 +36,9 @@ def source_loaded(source: Any, vae: str | None) -> Iterator[Any]:
     tiles = sd_hijack.model_hijack.circular_enabled
     failed = True
     try:
-        _forget_schedule_override()
-        _load(source, vae)
+        with times.part(Part.LOAD):
+            _forget_schedule_override()
+            _load(source, vae)
         if tiles:
             _set_tiling(True)
         yield shared.sd_model
@@ -43,7 +46,7 @@ def source_loaded(source: Any, vae: str | None) -> Iterator[Any]:
     finally:
         if tiles and sd_models.model_data.sd_model is not None:
             _set_tiling(False)
-        with sd_models.SkipWritingToConfig():
+        with times.part(Part.SWAP_BACK), sd_models.SkipWritingToConfig():
             bring_back(target, target_vae, after_failure=failed)
         if tiles:
             _set_tiling(True)

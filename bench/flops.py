@@ -1,7 +1,7 @@
 """Counted FLOPs of whole runs against plain img2img: ``python -m bench.flops``.
 
 Full-size UNets on torch's meta device: every convolution and matrix product of the very code that runs is counted,
-none is computed. Ten steps with the default ratios have the phases of any number of steps in the same proportion.
+none is computed. A step of each kind is counted, and weighted by its share of a run with the default ratios.
 VAE and text encoder are left out; plain img2img is taken at denoising strength 1, with all steps. Writes
 ``bench/results/flops.csv``.
 """
@@ -9,14 +9,14 @@ VAE and text encoder are left out; plain img2img is taken at denoising strength 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.shapes import SHAPES, Shape
 from ditail_ext.core import (
     BankShelf,
     Injection,
@@ -27,104 +27,106 @@ from ditail_ext.core import (
     SourceTrajectory,
     Window,
     invert,
+    ldm_noise_predictor,
     sample,
 )
-from ditail_ext.standalone.architecture import SD1_CONFIG, build_unet
 
 RESULTS = Path(__file__).parent / "results" / "flops.csv"
-STEPS = 10
-LEVELS = NoiseSchedule.stable_diffusion().ddim_levels(STEPS)
+SHARES = (0.5, 0.3, 0.2)
+"""Of a run's steps with the default ratios: feature and attention injected, the feature alone, neither."""
+WINDOWS = {"feature_window": Window(0, 2), "attention_window": Window(0, 1)}
+LEVELS = NoiseSchedule.stable_diffusion().ddim_levels(len(SHARES))
 EXPECTED = {
-    ("trajectory cached", 1): 1.254,
-    ("trajectory cached", 4): 1.023,
-    ("trajectory cached", 8): 0.985,
-    ("features cached", 1): 0.958,
-    ("features cached", 4): 0.949,
-    ("features cached", 8): 0.948,
+    ("SD1.5", "trajectory cached"): (1.254, 1.023, 0.985),
+    ("SD1.5", "first time"): (1.754, 1.148, 1.047),
+    ("SD1.5", "features cached"): (0.958, 0.949, 0.948),
+    ("SD2", "trajectory cached"): (1.236, 1.007, 0.969),
+    ("SD2", "first time"): (1.736, 1.132, 1.032),
+    ("SD2", "features cached"): (0.952, 0.936, 0.934),
+    ("SDXL", "trajectory cached"): (1.227, 1.033, 1.001),
+    ("SDXL", "first time"): (1.727, 1.158, 1.063),
+    ("SDXL", "features cached"): (0.971, 0.969, 0.969),
 }
-"""The arithmetic's whole-run ratios to plain img2img, SD1.5 at 512x512, one map for all rows."""
+"""The arithmetic's whole-run ratios to plain img2img at 1, 4 and 8 images, one map for all rows: SD1.5 at 512x512,
+SD2 at 768x768, SDXL at 1024x1024."""
+BATCHES = (1, 4, 8)
 
 
 class Run:
-    """One configuration on the meta device."""
+    """One configuration on the meta device: a step of each kind, one after another."""
 
-    def __init__(self, unet: nn.Module, size: int, batch: int, context: int = 768) -> None:
+    def __init__(self, unet: nn.Module, shape: Shape, batch: int) -> None:
         self.unet = unet
         self.batch = batch
-        self._latent = torch.empty(1, 4, size // 8, size // 8, device="meta")
-        self.prompts = Prompts(*(torch.empty(1, 77, context, device="meta") for _ in range(3)))
+        self.predict = ldm_noise_predictor(unet)
+        self._latent = torch.empty(1, 4, shape.size // 8, shape.size // 8, device="meta")
+        self._prompts = Prompts(*(shape.condition(1, device="meta") for _ in range(3)))
 
-    def predict(self, latent: Tensor, level: Level, cond: Any) -> Tensor:
-        """The UNet's output; its numbers do not exist."""
-        timesteps = torch.full((latent.shape[0],), level.timestep, device="meta")
-        return self.unet(latent, timesteps=timesteps, context=cond)
+    def invert(self) -> float:
+        """FLOPs of one step of the inversion of one picture."""
+        with FlopCounterMode(display=False) as counter:
+            invert(self.predict, self._latent, LEVELS[-1:], self._prompts.positive)
+        return counter.get_total_flops()
 
-    def invert(self) -> SourceTrajectory:
-        """The inversion of one picture."""
-        return invert(self.predict, self._latent, LEVELS[::-1], self.prompts.positive)
+    def plain(self) -> float:
+        """FLOPs of one step of img2img."""
+        with FlopCounterMode(display=False) as counter:
+            sample(self.predict, self._start(), LEVELS[-1:], self._prompts, cfg_scale=7.5)
+        return counter.get_total_flops()
 
-    def plain(self) -> None:
-        """Img2img with all steps."""
-        sample(self.predict, self._start(), LEVELS, self.prompts, cfg_scale=7.5)
-
-    def ditail(self, shortcut: Shortcut, shelf: BankShelf | None = None) -> None:
-        """Sampling with injection; ``shelf`` keeps the features, and brings those of a run before."""
-        trajectory = SourceTrajectory([Level.clean(), *LEVELS[::-1]], self._latent.expand(STEPS + 1, 1, -1, -1, -1))
-        with self.injection(shortcut) as injection:
+    def ditail(self, shortcut: Shortcut, shelf: BankShelf) -> float:
+        """FLOPs of an average step with injection; the shelf keeps the features, and brings those of a run before."""
+        latents = self._latent.expand(len(LEVELS) + 1, 1, -1, -1, -1)
+        done = []
+        with (
+            Injection(self.unet, shortcut=shortcut, **WINDOWS) as injection,
+            FlopCounterMode(display=False) as counter,
+        ):
             sample(
                 self.predict,
                 self._start(),
                 LEVELS,
-                self.prompts,
+                self._prompts,
                 cfg_scale=7.5,
-                trajectory=trajectory,
+                trajectory=SourceTrajectory([Level.clean(), *LEVELS[::-1]], latents),
                 injection=injection,
-                slots=None if shelf is None else lambda level: shelf.slot("run", level),
+                slots=lambda level: shelf.slot("run", level),
+                on_step=lambda *_: done.append(counter.get_total_flops()),
             )
-
-    def injection(self, shortcut: Shortcut) -> Injection:
-        """The default windows."""
-        windows = {"feature_window": Window.from_ratio(0.8, STEPS), "attention_window": Window.from_ratio(0.5, STEPS)}
-        return Injection(self.unet, shortcut=shortcut, **windows)
+        steps = [after - before for before, after in pairwise([0, *done])]
+        return sum(share * flops for share, flops in zip(SHARES, steps, strict=True))
 
     def _start(self) -> Tensor:
         return self._latent.expand(self.batch, -1, -1, -1)
 
 
-def count(function: Callable[[], object]) -> int:
-    """Floating-point operations of a call, two a multiplication with addition."""
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops()
-
-
-def ratios(unet: nn.Module, size: int, batch: int) -> dict[str, float]:
+def ratios(unet: nn.Module, shape: Shape, batch: int) -> dict[str, float]:
     """Every mode's FLOPs in units of plain img2img's."""
-    run = Run(unet, size, batch)
-    plain = count(run.plain)
-    inversion = count(run.invert)
-    shared = count(lambda: run.ditail(Shortcut.SHARED_MAP))
-    shelf = BankShelf(2**40)
-    run.ditail(Shortcut.SHARED_MAP, shelf)
+    run, shelf = Run(unet, shape, batch), BankShelf(2**40)
+    plain = run.plain()
+    shared = run.ditail(Shortcut.SHARED_MAP, shelf)
     return {
-        "reference, trajectory cached": count(lambda: run.ditail(Shortcut.REFERENCE)) / plain,
-        "projections, trajectory cached": count(lambda: run.ditail(Shortcut.PROJECTIONS)) / plain,
+        "reference, trajectory cached": run.ditail(Shortcut.REFERENCE, BankShelf(0)) / plain,
+        "projections, trajectory cached": run.ditail(Shortcut.PROJECTIONS, BankShelf(0)) / plain,
         "trajectory cached": shared / plain,
-        "first time": (shared + inversion) / plain,
-        "features cached": count(lambda: run.ditail(Shortcut.SHARED_MAP, shelf)) / plain,
+        "first time": (shared + run.invert()) / plain,
+        "features cached": run.ditail(Shortcut.SHARED_MAP, shelf) / plain,
     }
 
 
 def main() -> None:
     """Count, print, write."""
-    with torch.device("meta"):
-        unet = build_unet(SD1_CONFIG)
     rows = []
-    for batch in (1, 4, 8):
-        for mode, ratio in ratios(unet, 512, batch).items():
-            expected = EXPECTED.get((mode, batch))
-            rows.append(("SD1.5 512x512", batch, mode, f"{ratio:.4f}", expected or ""))
-            print("|", " | ".join(map(str, rows[-1])), "|", flush=True)
+    for shape in vars(SHAPES).values():
+        with torch.device("meta"):
+            unet = shape.build()
+        name = f"{shape.name} {shape.size}x{shape.size}"
+        print(f"{name}: {Run(unet, shape, 1).invert() / 1e12:.4f} TFLOP a row", flush=True)
+        for index, batch in enumerate(BATCHES):
+            for mode, ratio in ratios(unet, shape, batch).items():
+                expected = EXPECTED.get((shape.name, mode))
+                rows.append((name, batch, mode, f"{ratio:.4f}", expected[index] if expected else ""))
+                print("|", " | ".join(map(str, rows[-1])), "|", flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("unet", "batch", "mode", "FLOPs / plain img2img", "arithmetic"), *rows])

@@ -1,11 +1,17 @@
-"""Seconds of whole runs against plain img2img, from steps timed in turn: ``python -m bench.speed``.
+"""Seconds and memory of whole runs against plain img2img, from steps measured in turn: ``python -m bench.speed``.
 
 A run of any length with the default ratios consists of 50 % steps with feature and attention injected, 30 % with the
 feature alone and 20 % plain ones. Each kind of step is timed on the full-size UNet, all modes in turn within a round,
 and put together in these shares; ratios are taken within a round and their median is reported, with the least and the
-greatest. Weights are random; VAE, text encoder and loading are left out. Writes ``bench/results/speed-DEVICE.csv``.
+greatest. Weights are random; VAE, text encoder and loading are left out.
 
-    python -m bench.speed [--size 512] [--batch 1 4] [--rounds 3] [--device auto] [--shortcut "shared map" ...]
+Memory is measured in calls of its own, which are not timed: by how much a step's highest use exceeds a plain step's
+(on a GPU by torch's count of allocated memory, on a CPU by the process's resident pages, looked at every 2 ms). What
+a mode keeps from step to step is counted: the trajectory and, with features cached, the features of a 50-step run.
+Writes ``bench/results/speed-SHAPE-DEVICE.csv``.
+
+    python -m bench.speed [--shape sd15 sdxl] [--size 512] [--batch 1 4] [--rounds 3] [--device auto]
+                          [--shortcut "shared map" ...] [--narrow]
 """
 
 from __future__ import annotations
@@ -15,41 +21,62 @@ import csv
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ditail_ext.core import BankShelf, Injection, NoiseSchedule, Prompts, Shortcut, Window, ldm_noise_predictor
+from bench.memory import peak_of
+from bench.shapes import SHAPES, Shape
+from ditail_ext.core import (
+    BankShelf,
+    Condition,
+    Injection,
+    Level,
+    NoiseSchedule,
+    Prompts,
+    Shortcut,
+    Window,
+    ldm_noise_predictor,
+)
 from ditail_ext.core.conditioning import expand_rows, join_rows
-from ditail_ext.standalone.architecture import SD1_CONFIG, build_unet
 from ditail_ext.standalone.model import Compute
 
 LEVEL = NoiseSchedule.stable_diffusion().at_timestep(601)
 PHASES = {"both": (0.5, Window(0, 1), Window(0, 1)), "feature": (0.3, Window(0, 1), Window(0, 0))}
 """Share of the steps, feature window, attention window; the remaining steps are plain."""
 PLAIN_SHARE = 0.2
-CFG_SCALE = 7.5
+CFG_ROWS = 2
+STEPS = 50
+"""Of the run for which rows and kept memory are given."""
+MIB = 2**20
+HEADER = ("machine", "unet", "batch", "mode", "median", "least", "greatest")
+MEMORY_HEADER = ("UNet rows, 50 steps", "peak MiB over plain", "kept MiB, 50 steps")
 
 
 class Bench:
-    """One UNet on one device, and the steps to be timed."""
+    """One UNet on one device, and the steps to be measured."""
 
-    def __init__(self, compute: Compute, size: int, batch: int) -> None:
-        with torch.device("meta"):
-            unet = build_unet(SD1_CONFIG)
-        torch.manual_seed(0)
-        self.unet: nn.Module = unet.to_empty(device=compute.device).to(compute.dtype)
-        for parameter in self.unet.parameters():
-            nn.init.normal_(parameter, std=0.02)
-        self._device = compute.device
-        make = {"device": compute.device, "dtype": compute.dtype}
-        self._source = torch.randn(1, 4, size // 8, size // 8, **make)
-        self._rows = torch.randn(batch, 4, size // 8, size // 8, **make)
-        self._prompts = Prompts(*(torch.randn(1, 77, 768, **make) for _ in range(3)))
+    def __init__(self, compute: Compute, shape: Shape, batch: int, unet: nn.Module) -> None:
+        self.unet = unet
+        self.batch = batch
+        self.device = compute.device
+        self._compute = compute
+        make: dict[str, Any] = {"device": compute.device}
+        self._source = torch.randn(1, 4, shape.size // 8, shape.size // 8, **make)
+        self._rows = torch.randn(batch, 4, shape.size // 8, shape.size // 8, **make)
+        self._prompts = Prompts(*(shape.condition(1, **make) for _ in range(3)))
         self._pair = join_rows([expand_rows(cond, batch) for cond in (self._prompts.positive, self._prompts.negative)])
-        self.predict = ldm_noise_predictor(self.unet)
+        self._predict = ldm_noise_predictor(unet, shape.prediction)
+
+    def predict(self, latent: Tensor, level: Level, cond: Condition) -> Tensor:
+        """The UNet as the embedded host calls it."""
+        half = self._compute.dtype != torch.float32
+        with torch.autocast(self.device.type, self._compute.dtype) if half else nullcontext():
+            return self._predict(latent, level, cond)
 
     def timed(self, function: Callable[[], object]) -> float:
         """Seconds of a call, the device synchronised."""
@@ -60,12 +87,12 @@ class Bench:
         return time.perf_counter() - started
 
     def _synchronise(self) -> None:
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def generated(self) -> Tensor:
         """The host's call of a step: conditional and unconditional rows together."""
-        return self.predict(torch.cat([self._rows, self._rows]), LEVEL, self._pair)
+        return self.predict(torch.cat([self._rows] * CFG_ROWS), LEVEL, self._pair)
 
     def inverted(self) -> Tensor:
         """One inversion step."""
@@ -73,8 +100,8 @@ class Bench:
 
     def three_rows(self) -> Tensor:
         """A step as the authors do it: every generated row's triple has a source row, in all steps."""
-        rows = torch.cat([self._rows] * 3)
-        cond = torch.cat([self._pair, expand_rows(self._prompts.empty, self._rows.shape[0])])
+        rows = torch.cat([self._rows] * (CFG_ROWS + 1))
+        cond = join_rows([self._pair, expand_rows(self._prompts.empty, self.batch)])
         return self.predict(rows, LEVEL, cond)
 
     def step(self, phase: str, shortcut: Shortcut, shelf: BankShelf | None) -> Callable[[], None]:
@@ -91,8 +118,27 @@ class Bench:
 
         return run
 
+    @property
+    def trajectory_bytes(self) -> int:
+        """Of one source picture and 50 steps."""
+        return (STEPS + 1) * self._source.numel() * 4
 
-def one_round(bench: Bench, shortcuts: list[Shortcut]) -> dict[str, float]:
+
+def random_unet(shape: Shape, compute: Compute) -> nn.Module:
+    """Random weights on the device; normalisation stays in float32, as the hosts have it."""
+    with torch.device("meta"):
+        unet = shape.build()
+    for module in unet.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.to(compute.dtype)
+    torch.manual_seed(0)
+    unet = unet.to_empty(device=compute.device)
+    for parameter in unet.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    return unet
+
+
+def one_round(bench: Bench, shortcuts: Sequence[Shortcut]) -> dict[str, float]:
     """Every mode's seconds for an average step, in units of plain img2img's."""
     plain = bench.timed(bench.generated)
     inversion = bench.timed(bench.inverted)
@@ -111,33 +157,96 @@ def one_round(bench: Bench, shortcuts: list[Shortcut]) -> dict[str, float]:
     return found
 
 
+def memory(bench: Bench, shortcuts: Sequence[Shortcut]) -> dict[str, tuple[str, str, str]]:
+    """By mode: UNet rows in a run, a step's highest memory use above a plain step's, and what a run keeps."""
+    plain = peak_of(bench.generated, bench.device)
+    rows, recorded = CFG_ROWS * bench.batch * STEPS, round((1 - PLAIN_SHARE) * STEPS)
+
+    def line(unet_rows: int, peak: int | None, kept: float) -> tuple[str, str, str]:
+        extra = "" if peak is None or plain is None else f"{(peak - plain) / MIB:.0f}"
+        return str(unet_rows), extra, f"{kept / MIB:.0f}"
+
+    found = {
+        "seconds a plain step": line(rows, plain, 0),
+        "three-row method": line(rows * 3 // 2, peak_of(bench.three_rows, bench.device), bench.trajectory_bytes),
+    }
+    for shortcut in shortcuts:
+        for name, keeps in (("trajectory cached", False), ("features cached", True)):
+            shelf = BankShelf(2**40) if keeps else None
+            peak, kept = _phases(bench, shortcut, shelf)
+            kept += bench.trajectory_bytes
+            found[f"{name}, {shortcut.value}"] = line(rows + (0 if keeps else recorded), peak, kept)
+            if not keeps:
+                found[f"first time, {shortcut.value}"] = line(rows + recorded + STEPS, peak, kept)
+    return found
+
+
+def _phases(bench: Bench, shortcut: Shortcut, shelf: BankShelf | None) -> tuple[int | None, float]:
+    """The highest use of any phase's step, and the bytes of features that a run keeps."""
+    peaks, kept, before = [], 0.0, 0
+    for phase, (share, _, _) in PHASES.items():
+        run = bench.step(phase, shortcut, shelf)
+        run()
+        peaks.append(peak_of(run, bench.device))
+        if shelf is not None:
+            kept += share * STEPS * (shelf.nbytes - before)
+            before = shelf.nbytes
+    known = [peak for peak in peaks if peak is not None]
+    return max(known, default=None), kept
+
+
+def machine_name(compute: Compute) -> str:
+    """The GPU's name; a CPU's with its number of threads; and the precision."""
+    if compute.device.type == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        info = Path("/proc/cpuinfo")
+        lines = info.read_text("utf-8").splitlines() if info.is_file() else []
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name = f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{name}, {str(compute.dtype).removeprefix('torch.')}"
+
+
+def measure(compute: Compute, shape: Shape, batches: Sequence[int], rounds: int, shortcuts: Sequence[Shortcut]) -> Any:
+    """The table's rows for one shape, printed as they come."""
+    unet = random_unet(shape, compute)
+    for batch in batches:
+        bench = Bench(compute, shape, batch, unet)
+        bench.timed(bench.generated)  # warms up
+        used = memory(bench, shortcuts)
+        found = [one_round(bench, shortcuts) for _ in range(rounds)]
+        for mode in found[0]:
+            values = [one[mode] for one in found]
+            figures = [f"{value:.3f}" for value in (statistics.median(values), min(values), max(values))]
+            name = f"{shape.name} {shape.size}x{shape.size}"
+            row = (machine_name(compute), name, str(batch), mode, *figures, *used[mode])
+            print("|", " | ".join(row), "|", flush=True)
+            yield row
+
+
 def main() -> None:
-    """Time, print, write."""
+    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--shape", nargs="+", choices=list(vars(SHAPES)), default=["sd15"])
+    parser.add_argument("--size", type=int, help="width and height in pixels; the shape's own")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--shortcut", nargs="+", default=[shortcut.value for shortcut in Shortcut])
+    parser.add_argument("--narrow", action="store_true", help="few channels: to see that it runs; writes no file")
     args = parser.parse_args()
     compute = Compute.choose(args.device, "auto")
-    gpu = compute.device.type == "cuda"
-    machine = torch.cuda.get_device_name() if gpu else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-    rows = [("machine", "size", "batch", "mode", "median", "least", "greatest")]
-    for batch in args.batch:
-        bench = Bench(compute, args.size, batch)
-        bench.timed(bench.generated)  # warms up
-        rounds = [one_round(bench, [Shortcut(name) for name in args.shortcut]) for _ in range(args.rounds)]
-        for mode in rounds[0]:
-            values = [found[mode] for found in rounds]
-            figures = (statistics.median(values), min(values), max(values))
-            rows.append((machine, str(args.size), str(batch), mode, *(f"{value:.3f}" for value in figures)))
-            print("|", " | ".join(rows[-1]), "|", flush=True)
-        del bench
-    results = Path(__file__).parent / "results" / f"speed-{'gpu' if gpu else 'cpu'}.csv"
-    results.parent.mkdir(exist_ok=True)
-    with results.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+    for name in args.shape:
+        shape = getattr(SHAPES, name).narrow() if args.narrow else getattr(SHAPES, name)
+        shape = shape.at(args.size or shape.size)
+        rows = list(measure(compute, shape, args.batch, args.rounds, [Shortcut(name) for name in args.shortcut]))
+        if args.narrow:
+            continue
+        device = "gpu" if compute.device.type == "cuda" else "cpu"
+        results = Path(__file__).parent / "results" / f"speed-{name}-{device}.csv"
+        results.parent.mkdir(exist_ok=True)
+        with results.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([(*HEADER, *MEMORY_HEADER), *rows])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+"""The benchmarks' own arithmetic: what is compared with what, and that memory is seen."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench import flops, memory, webui_speed
+from bench.shapes import SHAPES
+
+MIB = 2**20
+
+
+@pytest.mark.skipif(not memory.STATM.is_file(), reason="no /proc")
+def test_the_peak_is_seen_though_it_is_given_back():
+    def use() -> None:
+        block = torch.ones(96 * MIB, dtype=torch.uint8)
+        time.sleep(20 * memory.INTERVAL)
+        del block
+
+    peak = memory.peak_of(use, torch.device("cpu"))
+    assert 90 * MIB < peak < 200 * MIB
+
+
+def test_ratios_are_to_the_plain_run_of_the_same_round_and_webui():
+    times = webui_speed.Times(
+        {
+            webui_speed.PLAIN: [1.0, 2.0, 4.0],
+            webui_speed.FIRST: [2.0, 4.0, 4.0],
+            webui_speed.PLAIN_THERE: [2.0, 2.0, 2.0],
+            webui_speed.AUTHORS: [5.0, 6.0, 4.0],
+        },
+        {
+            webui_speed.FIRST: [
+                {"load": 0.2, "sample": 1.0},
+                {"load": 0.4, "sample": 3.0},
+                {"load": 0.3, "sample": 1.1},
+            ]
+        },
+    )
+    rows = {row[1]: row[2:] for row in webui_speed.table(times, "here")}
+    assert rows[webui_speed.PLAIN] == ("2.00", "1.00", "1.00", "1.00", "")
+    assert rows[webui_speed.FIRST] == ("4.00", "2.00", "1.00", "2.00", "load 0.30, sample 1.20")
+    assert rows[webui_speed.AUTHORS] == ("5.00", "2.50", "2.00", "3.00", "")
+
+
+@pytest.mark.parametrize(("found", "passes"), [('{"Ditail seconds": 1}', True), ("{}", False)])
+def test_an_ordinary_picture_is_no_measurement(monkeypatch: pytest.MonkeyPatch, found: str, passes: bool):
+    monkeypatch.setattr(webui_speed, "_parts", lambda info: {})
+    server = SimpleNamespace(post=lambda path, asked: {"info": found}, log=lambda: "")
+    times = webui_speed.Times()
+    if passes:
+        times.take(server, "mode", {}, "Ditail seconds")
+        assert len(times.seconds["mode"]) == 1
+    else:
+        with pytest.raises(RuntimeError, match="without it"):
+            times.take(server, "mode", {}, "Ditail seconds")
+
+
+def test_counted_flops_of_a_narrow_unet_have_the_arithmetics_order():
+    shape = SHAPES.sd15.narrow()
+    with torch.device("meta"):
+        unet = shape.build()
+    found = flops.ratios(unet, shape, 1)
+    assert found["features cached"] < 1 < found["trajectory cached"] < found["projections, trajectory cached"]
+    assert found["projections, trajectory cached"] < found["reference, trajectory cached"] < 1.5
+    assert found["first time"] == pytest.approx(found["trajectory cached"] + 0.5)

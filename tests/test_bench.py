@@ -43,14 +43,14 @@ def test_ratios_are_to_the_plain_run_of_the_same_round_and_webui():
     )
     rows = {row[1]: row[2:] for row in webui_speed.table(times, "here")}
     assert rows[webui_speed.PLAIN] == ("2.00", "1.00", "1.00", "1.00", "")
-    assert rows[webui_speed.FIRST] == ("4.00", "2.00", "1.00", "2.00", "load 0.30, sample 1.20")
+    assert rows[webui_speed.FIRST] == ("4.00", "2.00", "1.00", "2.00", "load 0.30, sample 1.10")
     assert rows[webui_speed.AUTHORS] == ("5.00", "2.50", "2.00", "3.00", "")
 
 
 @pytest.mark.parametrize(("found", "passes"), [('{"Ditail seconds": 1}', True), ("{}", False)])
 def test_an_ordinary_picture_is_no_measurement(monkeypatch: pytest.MonkeyPatch, found: str, passes: bool):
     monkeypatch.setattr(webui_speed, "_parts", lambda info: {})
-    server = SimpleNamespace(post=lambda path, asked: {"info": found}, log=lambda: "")
+    server = SimpleNamespace(post=lambda path, asked: {"info": found}, log=lambda: "all well")
     times = webui_speed.Times()
     if passes:
         times.take(server, "mode", {}, "Ditail seconds")

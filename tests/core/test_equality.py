@@ -30,7 +30,7 @@ def test_single_precision(shape: Shape, masked: bool, sources: int, images: int)
 
 @ALL_SHAPES
 @HALVES
-@pytest.mark.parametrize(("sources", "images", "masked"), [(1, 1, False), (3, 3, False), (1, 3, True)])
+@pytest.mark.parametrize(("sources", "images", "masked"), [(1, 1, False), (1, 3, True)])
 def test_half_precision(shape: Shape, dtype: torch.dtype, sources: int, images: int, masked: bool):
     """What the hosts use is far within the limit. The shared map rounds otherwise than the attention kernel, in bf16
     by more than the limit, but no more than the precision itself does."""

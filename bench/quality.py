@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from bench import quality_tables
-from bench.quality_methods import Kind, Method, Task, comparison, content, knobs, redraw
+from bench.quality_methods import Method, Task, comparison, content, generated, knobs, redraw, windows
 from bench.quality_scores import Reference, Score, score, true_areas
 from demo import classifier, tokenizer
 from demo.parts import SHIPPED, Models, load
@@ -121,7 +121,7 @@ def units(scenes: int, rounds: int) -> list[Unit]:
 
 def methods_of(names: Sequence[str]) -> dict[str, list[Method]]:
     """The sets of methods by name."""
-    sets = {"comparison": comparison(), "knobs": knobs(), "generated": [Method(Kind.GENERATED)]}
+    sets = {"comparison": comparison(), "knobs": knobs(), "windows": windows(), "generated": generated()}
     return {name: sets[name] for name in names}
 
 
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=54)
     parser.add_argument("--rounds", type=int, default=1, help="3: every scene in every source's style")
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--sets", nargs="+", default=["comparison", "knobs", "generated"])
+    parser.add_argument("--sets", nargs="+", default=["comparison", "knobs", "windows", "generated"])
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

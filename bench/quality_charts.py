@@ -44,6 +44,8 @@ def write(folder: Path) -> None:
     _draw_comparison(common, "img2img")
     for kind in (Kind.NO_INJECTION, Kind.NO_INVERSION, Kind.TARGET_INVERTS):
         _draw_comparison({**common, kind.value: curves[kind.value]}, kind.name.lower().replace("_", "-"))
+    if generated := curves[Kind.GENERATED.value]:
+        _draw_comparison({Kind.GENERATED.value: generated}, "generated")
     default = next(p for p in main if p.value == _default_value("positive scale"))
     for knob in dict.fromkeys(p.knob for p in ditail):
         _draw_knob(knob, [p for p in ditail if p.knob == knob], default)

@@ -56,6 +56,11 @@ class Method:
     negative_scale: float = TABLE["negative_scale"].default
     feature_ratio: float = TABLE["feature_ratio"].default
     attention_ratio: float = TABLE["attention_ratio"].default
+    feature_start: float = TABLE["feature_start"].default
+    attention_start: float = TABLE["attention_start"].default
+    feature_weight: float = TABLE["feature_weight"].default
+    attention_weight: float = TABLE["attention_weight"].default
+    layer_profile: str = TABLE["layer_profile"].default
     rule: InversionRule = InversionRule.AUTHORS
     refinements: int = 0
     steps: int = 20
@@ -89,6 +94,24 @@ def knobs() -> list[Method]:
     warm = replace(DEFAULT, knob="inversion rule", value="warm start", rule=InversionRule.WARM_START)
     methods += [warm, replace(DEFAULT, knob="inversion rule", value="one refinement", refinements=1)]
     return methods + [replace(DEFAULT, knob="steps", value=str(steps), steps=steps) for steps in (10, 50)]
+
+
+def windows() -> list[Method]:
+    """Windows that begin later, blend weights and layers, one at a time away from the defaults."""
+    methods = [replace(DEFAULT, knob="feature start", value=f"{s:g}", feature_start=s) for s in (0.2, 0.4)]
+    methods += [replace(DEFAULT, knob="attention start", value=f"{s:g}", attention_start=s) for s in (0.1, 0.25)]
+    methods += [replace(DEFAULT, knob="feature weight", value=f"{w:g}", feature_weight=w) for w in (0.0, 0.5, 0.75)]
+    methods += [
+        replace(DEFAULT, knob="attention weight", value=f"{w:g}", attention_weight=w) for w in (0.0, 0.5, 0.75)
+    ]
+    return [*methods, replace(DEFAULT, knob="layer profile", value="strong", layer_profile="strong")]
+
+
+def generated() -> list[Method]:
+    """The source generates the content; beside it the target alone from the same noise."""
+    whole = Method(Kind.GENERATED, "injection", "default")
+    half = replace(whole, value="half the ratios", feature_ratio=0.4, attention_ratio=0.25)
+    return [whole, half, replace(whole, value="off", feature_ratio=0.0, attention_ratio=0.0)]
 
 
 @dataclass
@@ -222,8 +245,11 @@ def _inject(
 ) -> Tensor:
     with Injection(
         target.unet,
-        feature_window=Window.from_ratio(method.feature_ratio, len(levels)),
-        attention_window=Window.from_ratio(method.attention_ratio, len(levels)),
+        feature_window=Window.from_ratio(method.feature_ratio, len(levels), method.feature_start),
+        attention_window=Window.from_ratio(method.attention_ratio, len(levels), method.attention_start),
+        feature_weight=method.feature_weight,
+        attention_weight=method.attention_weight,
+        profile=method.layer_profile,
         shortcut=Shortcut.PROJECTIONS,
     ) as injection:
         return _sample(target, trajectory.start, levels, conds, trajectory, injection)

@@ -1,5 +1,7 @@
 """The quality bench's measures: what is equal scores 1, what is moved or restyled scores as it should."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("transformers")
 
-from bench.quality_methods import DEFAULT, Kind, Method, comparison, knobs
+from bench.quality_methods import DEFAULT, Kind, Method, comparison, generated, knobs, windows
 from bench.quality_scores import Reference, boundary_f1, iou, outline, self_similarity, true_areas
 from bench.quality_tables import MEASURES, Point, lead, points
 from demo.styles import draw
@@ -79,12 +81,18 @@ def test_scores_are_averaged_within_a_scene():
 
 
 def test_each_knob_differs_from_the_default_in_one_setting():
-    for method in knobs():
-        changed = {k for k in ("negative_scale", "feature_ratio", "attention_ratio", "rule", "refinements", "steps")
-                   if getattr(method, k) != getattr(DEFAULT, k)}  # fmt: skip
-        assert len(changed) == 1, method
-        assert method.positive_scale == DEFAULT.positive_scale
+    for method in (*knobs(), *windows()):
+        values, defaults = asdict(method), asdict(DEFAULT)
+        (changed,) = {k for k in values if values[k] != defaults[k]} - {"knob", "value"}
+        assert changed != "positive_scale"
+        assert changed in (method.knob.replace(" ", "_"), "rule", "refinements")
     assert any(m.positive_scale == DEFAULT.positive_scale for m in comparison() if m.kind is Kind.DITAIL)
+
+
+def test_generated_sources_are_compared_with_the_target_alone():
+    off = [m for m in generated() if m.feature_ratio == m.attention_ratio == 0]
+    assert len(off) == 1
+    assert len({(m.knob, m.value) for m in generated()}) == len(generated())
 
 
 def test_true_areas_cover_what_is_drawn():

@@ -16,11 +16,15 @@ from .errors import SettingsError
 
 SAME_AS_TARGET = "same as target"
 AUTOMATIC = "automatic"
+NO_MIX = "none"
 
 EVERYWHERE = "everywhere"
 MASK_REGION = "region mask"
 INPAINT_REGION = "inpaint mask"
 OUTSIDE_REGION = "outside inpaint mask"
+
+CHECKPOINTS = ("source_checkpoint", "mix_checkpoint")
+"""Settings that name a checkpoint of the host."""
 
 INVERSION_ONLY = ("positive_scale", "negative_scale", "inversion_rule", "refinements")
 """Settings that mean nothing where the source generates the content: nothing is inverted."""
@@ -86,9 +90,9 @@ def _setting(kind: type, default: Any, label: str, infotext: str, help: str, **m
     return dataclasses.field(default=default, metadata=table_entry)
 
 
-def _share(default: float, label: str, infotext: str, help: str, neutral: bool = True) -> Any:
+def _share(default: float, label: str, infotext: str, help: str, neutral: bool = True, **more: Any) -> Any:
     limits = {"minimum": 0.0, "maximum": 1.0, "step": 0.01, "neutral": neutral}
-    return _setting(float, default, label, infotext, help, **limits)
+    return _setting(float, default, label, infotext, help, **limits, **more)
 
 
 @dataclass(frozen=True)
@@ -250,6 +254,21 @@ class Settings:
         "Show the content picture",
         "Ditail show content",
         "In txt2img without a content picture, also return (and save) the picture that the source generated.",
+        webui_only=True,
+    )
+    mix_checkpoint: str = _setting(
+        str,
+        NO_MIX,
+        "Mix target with",
+        "Ditail mix with",
+        "A second checkpoint of the target's architecture; while Ditail samples, the target's UNet is a mix of both.",
+        webui_only=True,
+    )
+    mix_weight: float = _share(
+        0.0,
+        "Mix weight (γ)",
+        "Ditail mix weight",
+        "Share of the second checkpoint in the mix: 0 is the loaded checkpoint alone, 1 the second one's UNet.",
         webui_only=True,
     )
 

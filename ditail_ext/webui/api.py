@@ -10,7 +10,7 @@ from ..settings import TABLE, Setting
 from . import cache
 from .content import PICTURE
 from .request import ARGUMENTS
-from .ui import PICTURES, source_choices, vae_choices
+from .ui import LISTS, PICTURES
 
 _HOST_ROUTE = "/sdapi/v1/options"
 
@@ -80,8 +80,6 @@ def _describe(name: str, position: int) -> dict[str, Any]:
 
 
 def _choices(setting: Setting) -> list[str] | None:
-    if setting.name == "source_checkpoint":
-        return source_choices()
-    if setting.name == "source_vae":
-        return vae_choices()
+    if setting.name in LISTS:
+        return LISTS[setting.name]()
     return list(setting.choices) if setting.choices is not None else None

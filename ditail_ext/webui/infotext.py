@@ -10,7 +10,7 @@ from typing import Any
 from modules import sd_models
 
 from .. import __version__
-from ..settings import TABLE, Setting, Settings
+from ..settings import CHECKPOINTS, TABLE, Setting, Settings
 
 
 def parameters(settings: Settings, *, without: Collection[str] = (), **facts: object) -> dict[str, object]:
@@ -82,7 +82,7 @@ def _text(params: Mapping[str, Any], key: str) -> str | None:
 
 
 def _read(setting: Setting, text: str) -> Any:
-    if setting.name == "source_checkpoint":
+    if setting.name in CHECKPOINTS:
         return _checkpoint(text)
     if setting.kind is bool:
         return text == "True"

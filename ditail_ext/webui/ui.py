@@ -12,7 +12,7 @@ from modules.infotext_utils import PasteField
 from modules.ui_common import create_refresh_button
 from modules.ui_components import InputAccordion
 
-from ..settings import AUTOMATIC, SAME_AS_TARGET, TABLE
+from ..settings import AUTOMATIC, NO_MIX, SAME_AS_TARGET, TABLE
 from . import cache
 from .content import MASK, PICTURE
 from .infotext import paste
@@ -75,6 +75,10 @@ def build_panel(is_img2img: bool, elem_id: ElemId) -> Panel:
             controls |= {name: _control(name, elem_id) for name in ("region", "region_blur")}
             controls[MASK] = _picture(MASK, elem_id, tool="sketch", brush_color="#ffffff")
             _help(PICTURES[MASK][1])
+        with gr.Accordion("Mix", open=False, elem_id=elem_id("mix")), _row():
+            controls["mix_checkpoint"] = _dropdown("mix_checkpoint", mix_choices(), elem_id)
+            _refresh(controls["mix_checkpoint"], sd_models.list_models, mix_choices, elem_id)
+            controls["mix_weight"] = _control("mix_weight", elem_id)
         with gr.Accordion("Advanced", open=False, elem_id=elem_id("advanced")):
             rest = [name for name in TABLE if name not in controls]
             for row in (rest[:2], rest[2:-5], rest[-5:-3], rest[-3:-1], rest[-1:]):
@@ -88,12 +92,29 @@ def build_panel(is_img2img: bool, elem_id: ElemId) -> Panel:
 
 def source_choices() -> list[str]:
     """What the source checkpoint may be: file names, which stay the same when a hash becomes known."""
-    return [SAME_AS_TARGET, *sorted((info.name for info in sd_models.checkpoints_list.values()), key=str.casefold)]
+    return [SAME_AS_TARGET, *_checkpoint_names()]
+
+
+def mix_choices() -> list[str]:
+    """What the target may be mixed with."""
+    return [NO_MIX, *_checkpoint_names()]
+
+
+def _checkpoint_names() -> list[str]:
+    return sorted((info.name for info in sd_models.checkpoints_list.values()), key=str.casefold)
 
 
 def vae_choices() -> list[str]:
     """What the source VAE may be."""
     return [AUTOMATIC, *sd_vae.vae_dict]
+
+
+LISTS: dict[str, Callable[[], list[str]]] = {
+    "source_checkpoint": source_choices,
+    "source_vae": vae_choices,
+    "mix_checkpoint": mix_choices,
+}
+"""Settings whose values are a list of the host's files."""
 
 
 def _row() -> Any:

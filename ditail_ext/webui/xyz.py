@@ -10,16 +10,14 @@ from modules import scripts
 
 from ..errors import SettingsError
 from ..settings import TABLE, Setting
-from .ui import source_choices, vae_choices
+from .ui import LISTS
 
 logger = logging.getLogger("ditail")
 
 OVERRIDES = "ditail_overrides"
 """Attribute of ``p`` with the settings that a plot's cell replaces, by name."""
 
-_LISTS: dict[str, Callable[[], list[str]]] = {"source_checkpoint": source_choices, "source_vae": vae_choices}
-
-_COSTS = {"source_checkpoint": 0.9, "source_vae": 0.7}
+_COSTS = {"source_checkpoint": 0.9, "source_vae": 0.7, "mix_checkpoint": 0.5}
 """How slow a change is: the slowest axis becomes the outermost loop, as the host has it for its own.
 
 A little less than the host's checkpoint axis, whose cost is 1: inversions are kept, so with the target outermost each
@@ -69,15 +67,15 @@ def _confirm(setting: Setting) -> Callable[[Any, Sequence[object]], None]:
     def confirm(_p: Any, values: Sequence[object]) -> None:
         for value in values:
             setting.check(value)
-            if setting.name in _LISTS and value not in _LISTS[setting.name]():
+            if setting.name in LISTS and value not in LISTS[setting.name]():
                 raise SettingsError(setting.name, f"{setting.name}: there is none named '{value}'; choose one listed.")
 
     return confirm
 
 
 def _choices(setting: Setting) -> Callable[[], list[str]] | None:
-    if setting.name in _LISTS:
-        return _LISTS[setting.name]
+    if setting.name in LISTS:
+        return LISTS[setting.name]
     if setting.kind is bool:
         return lambda: ["True", "False"]
     if setting.choices is not None:

@@ -50,9 +50,10 @@ def test_building_a_panel_leaves_nothing_behind(host: SimpleNamespace):
 
 def test_the_lists_can_be_refreshed(host: SimpleNamespace):
     panel(host, True)
-    (checkpoint, _, choices, _), (vae, _, vaes, _) = host.refreshes
+    (checkpoint, _, choices, _), (vae, _, vaes, _), (mix, _, mixes, _) = host.refreshes
     assert checkpoint.choices == choices()["choices"] == ["same as target", "A.ckpt", "b.safetensors"]
     assert vae.choices == vaes()["choices"] == ["automatic", "sharp.vae.pt"]
+    assert mix.choices == mixes()["choices"] == ["none", "A.ckpt", "b.safetensors"]
 
 
 @pytest.mark.parametrize("img2img", [True, False])
@@ -81,7 +82,9 @@ def test_the_schema_describes_every_argument(host: SimpleNamespace):
             assert argument.get(key) == getattr(setting, key)
         if setting.choices is not None:
             assert argument["choices"] == list(setting.choices)
-    assert arguments[1]["choices"] == ["same as target", "A.ckpt", "b.safetensors"]
+    by_name = {argument["name"]: argument for argument in arguments}
+    assert by_name["source_checkpoint"]["choices"] == ["same as target", "A.ckpt", "b.safetensors"]
+    assert by_name["mix_checkpoint"]["choices"] == ["none", "A.ckpt", "b.safetensors"]
 
 
 def axes(host: SimpleNamespace) -> dict[str, object]:
@@ -122,7 +125,7 @@ def test_the_source_is_the_slowest_axis_after_the_hosts_checkpoint(host: SimpleN
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("positive_scale", 11.0), ("source_checkpoint", "c"), ("layer_profile", "x")]
+    ("name", "value"), [("positive_scale", 11.0), ("source_checkpoint", "c"), ("layer_profile", "x"), ("mix_checkpoint", "c")]
 )
 def test_an_axis_refuses_before_the_first_picture(host: SimpleNamespace, name: str, value: object):
     with pytest.raises(SettingsError, match=name):

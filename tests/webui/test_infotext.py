@@ -100,6 +100,8 @@ CHANGED = Settings(
     region="outside inpaint mask",
     region_blur=0,
     show_content=True,
+    mix_checkpoint="A.ckpt",
+    mix_weight=0.3,
 )
 
 

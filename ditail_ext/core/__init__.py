@@ -7,6 +7,7 @@ from .bank import FeatureBank
 from .conditioning import Condition, equal_lengths, expand_rows, join_rows, mix
 from .injection import Injection
 from .inversion import InversionRule, invert
+from .mixing import check_fit, interpolate, mixed_weights
 from .prediction import Prediction, PredictNoise, ldm_noise_predictor, to_epsilon
 from .recorded import RecordedLatent, RecordedRun
 from .region import Region
@@ -39,14 +40,17 @@ __all__ = [
     "SiteKind",
     "SourceTrajectory",
     "Window",
+    "check_fit",
     "detect_family",
     "equal_lengths",
     "expand_rows",
     "find_sites",
+    "interpolate",
     "invert",
     "join_rows",
     "ldm_noise_predictor",
     "mix",
+    "mixed_weights",
     "move",
     "sample",
     "to_epsilon",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -58,8 +58,16 @@ class BatchSampling:
         self._attached = False
         self.failure: Exception | None = None
 
-    def attach(self, sampler: Any, noise: Tensor) -> None:
-        """Wrap the sampler's function, its denoiser and the model that this wraps."""
+    def attach(
+        self, sampler: Any, noise: Tensor, around: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """Wrap the sampler's function, its denoiser and the model that this wraps.
+
+        Args:
+            sampler: about to run the first pass.
+            noise: that the host made for it.
+            around: a context for the time in which the sampler's function runs.
+        """
         denoiser = sampler.model_wrap_cfg
         shape = self._latents.shape
         if shape[1:] != tuple(noise.shape[1:]) or len(self._sources) != noise.shape[0]:
@@ -71,6 +79,7 @@ class BatchSampling:
         wrapped = denoiser.inner_model
         if self._latents.start is not None:
             self._replace(sampler, "func", self._started(sampler.func, self._latents.start))
+        self._replace(sampler, "func", _within(around, sampler.func))
         self._replace(denoiser, "forward", self._evaluated(denoiser, denoiser.forward, wrapped))
         self._replace(wrapped, "forward", self._replayed(wrapped.forward))
         self._attached = True
@@ -194,3 +203,12 @@ class BatchSampling:
         counts = [len(parts) for parts in cond.batch]
         conditional = [source for source, count in zip(self._sources, counts, strict=True) for _ in range(count)]
         return itertools.chain(conditional, itertools.cycle(self._sources))
+
+
+def _within(around: Callable[[], AbstractContextManager[None]], function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with around():
+            return function(*args, **kwargs)
+
+    return run

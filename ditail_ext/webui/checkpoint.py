@@ -100,25 +100,39 @@ def check_file(info: Any) -> FileFacts:
     Raises:
         CheckpointError: the file is missing, cut short or damaged, or holds another architecture.
     """
+    keys = read_keys(info, "source_checkpoint")
+    return FileFacts(None, None) if keys is None else _check_keys(info.title, keys)
+
+
+def read_keys(info: Any, argument: str) -> dict[str, Any] | None:
+    """The tensors that a checkpoint's file lists, with type and shape; ``None`` where it must be loaded to know.
+
+    Args:
+        info: the host's ``CheckpointInfo``.
+        argument: where the checkpoint was given, for the message.
+
+    Raises:
+        CheckpointError: the file is missing, cut short or damaged.
+    """
     path = Path(info.filename)
     if not path.is_file():
         raise CheckpointError(
-            f"source_checkpoint: the file of '{info.title}' is gone; choose another checkpoint and refresh the list."
+            f"{argument}: the file of '{info.title}' is gone; choose another checkpoint and refresh the list."
         )
-    if path.suffix.lower() != ".safetensors":
-        if path.stat().st_size == 0:
-            raise CheckpointError(f"source_checkpoint: the file of '{info.title}' is empty; download it again.")
-        return FileFacts(None, None)
-    return _check_keys(info.title, read_header(path))
+    if path.suffix.lower() == ".safetensors":
+        return read_header(path, argument)
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{argument}: the file of '{info.title}' is empty; download it again.")
+    return None
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path, argument: str = "source_checkpoint") -> dict[str, Any]:
     """The tensors that a safetensors file lists, with the file's size checked against them.
 
     Raises:
         CheckpointError: the file is no safetensors file, or is cut short.
     """
-    damaged = f"source_checkpoint: {path.name} is damaged or cut short; download it again."
+    damaged = f"{argument}: {path.name} is damaged or cut short; download it again."
     size = path.stat().st_size
     try:
         with path.open("rb") as file:

@@ -1,8 +1,8 @@
 """The source's recorded features, kept between generations with the same source and target.
 
-What a record pass computes depends on the trajectory, the target's UNet with its networks, the layers and the options
-that change how the UNet computes; not on prompt, seed, CFG scale or masks. All that goes into the key. Where something
-else may change it unseen (another extension's hooks, an inpainting model's mask), nothing is kept.
+What a record pass computes depends on the trajectory, the target's UNet with its mix and its networks, the layers and
+the options that change how the UNet computes; not on prompt, seed, CFG scale or masks. All that goes into the key.
+Where something else may change it unseen (another extension's hooks, an inpainting model's mask), nothing is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import nn
 from ..core import BankSlot, Shortcut
 from ..settings import Settings
 from . import cache, networks
+from .mixing import Mix
 from .options import features_bytes
 
 logger = logging.getLogger("ditail")
@@ -36,7 +37,9 @@ _OPTIONS = (
 )
 
 
-def slots_for(p: Any, unet: nn.Module, settings: Settings, trajectory_keys: Sequence[str]) -> Slots | None:
+def slots_for(
+    p: Any, unet: nn.Module, settings: Settings, trajectory_keys: Sequence[str], mix: Mix | None = None
+) -> Slots | None:
     """Where a batch's recordings are kept, by level; ``None`` if they had better not be.
 
     Args:
@@ -44,12 +47,13 @@ def slots_for(p: Any, unet: nn.Module, settings: Settings, trajectory_keys: Sequ
         unet: the target's UNet, before anything is hooked.
         settings: checked.
         trajectory_keys: of the batch's source trajectories, in the order of their rows.
+        mix: what the target is mixed with.
     """
     budget = _budget()
     cache.features.resize(budget)
     if budget == 0 or is_low_on_memory() or _is_touched(unet) or _sees_a_picture(unet):
         return None
-    return partial(cache.features.slot, _key(p, settings, trajectory_keys))
+    return partial(cache.features.slot, _key(p, settings, trajectory_keys, mix))
 
 
 Slots = Callable[[Hashable], BankSlot]
@@ -89,12 +93,13 @@ def _sees_a_picture(unet: nn.Module) -> bool:
     return getattr(unet, "in_channels", 4) != 4
 
 
-def _key(p: Any, settings: Settings, trajectory_keys: Sequence[str]) -> str:
+def _key(p: Any, settings: Settings, trajectory_keys: Sequence[str], mix: Mix | None) -> str:
     file = Path(shared.sd_model.sd_checkpoint_info.filename)
     stat = file.stat()
     depends_on = {
         "trajectories": list(trajectory_keys),
         "target": [str(file.resolve()), stat.st_size, stat.st_mtime_ns],
+        "mix": None if mix is None else mix.identity(),
         "networks": networks.active_now(),
         "layers": settings.layer_profile,
         "options": [repr(getattr(shared.opts, name, None)) for name in _OPTIONS],

@@ -56,6 +56,7 @@ class _Grid:
         self._own = own
         self._checkpoints, self._loras = named_arguments(args)
         request = _ditail_request(panel)
+        self._settings = request.settings
         self._styles = read_styles(self._checkpoints, self._loras, _selected(p))
         self._told = told_to_sources(p, request, self._styles)
         _check_size(p, len(self._styles))
@@ -126,7 +127,7 @@ class _Grid:
         return processed
 
     def _all_keys(self) -> dict[Cell, str]:
-        facts = grid_facts(self._p, self._own)
+        facts = grid_facts(self._p, self._own, self._settings)
         styles = list(enumerate(self._styles))
         return {(row, column): cell_key(facts, source, target) for row, source in styles for column, target in styles}
 

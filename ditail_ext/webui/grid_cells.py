@@ -16,10 +16,11 @@ from modules import devices, sd_vae, shared
 from PIL import Image
 
 from .. import __version__
-from ..settings import SAME_AS_TARGET
+from ..settings import SAME_AS_TARGET, Settings
 from . import networks
 from .grid_styles import Style
 from .inversion import embeddings_now, file_identity
+from .mixing import mix_file
 from .request import Request
 from .xyz import OVERRIDES
 
@@ -85,12 +86,13 @@ def _styled_prompts(p: Any) -> list[str]:
     ]
 
 
-def grid_facts(p: Any, own: slice) -> dict[str, Any]:
+def grid_facts(p: Any, own: slice, settings: Settings) -> dict[str, Any]:
     """What all cells of a grid depend on, as JSON.
 
     Args:
         p: the grid's request.
         own: where the grid's own arguments lie among those of all scripts.
+        settings: Ditail's; of a checkpoint that they name, the file counts.
     """
     names = {field.name for field in dataclasses.fields(p) if field.init} | {"image_mask"}
     fields = {name: _plain(getattr(p, name, None)) for name in names - _WITHOUT_EFFECT}
@@ -106,6 +108,7 @@ def grid_facts(p: Any, own: slice) -> dict[str, Any]:
         "request": fields,
         "prompts": [*prompts, [networks.files_of(found) for found in tags]],
         "scripts": _plain(arguments[1:]),
+        "mix": mix_file(settings),
         "overrides": _plain(overrides),
         "options": _options(),
         "embeddings": embeddings_now(),

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from modules import devices, extra_networks, sd_hijack, shared
+from torch import nn
 
 from ..errors import SettingsError
 
@@ -120,6 +122,23 @@ def active_now() -> list[list[Any]]:
             [network.name, _changed(getattr(network, "filename", None)), getattr(network, "multiplier", None)]
         )
     return found
+
+
+@torch.no_grad()
+def unmerge(unet: nn.Module) -> None:
+    """Give a UNet's layers back their own weights, and let the host forget its copies of these.
+
+    The host merges active LoRAs into a layer's weights when the layer is called, from a copy that it made of them at
+    the first time. After this it does both anew.
+    """
+    module = _lora_module()
+    if module is None:
+        return
+    for layer in unet.modules():
+        backups = (getattr(layer, name, None) for name in ("network_weights_backup", "network_bias_backup"))
+        if any(backup is not None for backup in backups):
+            module.network_restore_weights_from_backup(layer)
+            module.network_reset_cached_weight(layer)
 
 
 def _changed(filename: str | None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from .failure import visible
 from .inversion import KEY
 from .latents import latents_of
 from .levels import SamplerPlan
+from .mixing import Mix, mixed_target
 from .model import encode_prompt, unet_of
 from .shown import ContentPicture
 from .timing import Part, TimeSplit
@@ -42,6 +43,7 @@ class Sampling:
         times: takes the seconds of sampling and recording.
         region: where to inject, in pixels (1, 1, H, W) from 0 to 1; everywhere if ``None``.
         contents: what is to be shown beside the results, one for each image.
+        mix: what the target is mixed with while the host's sampler runs.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Sampling:
         times: TimeSplit,
         region: Tensor | None,
         contents: Sequence[ContentPicture] = (),
+        mix: Mix | None = None,
     ) -> None:
         self.contents = tuple(contents)
         self.times = times
@@ -62,6 +65,7 @@ class Sampling:
         self._trajectories = trajectories
         self._sources = sources
         self._region = region
+        self._mix = mix
         self._target = shared.sd_model.sd_checkpoint_info.filename
         self._size = {"width": p.width, "height": p.height, "steps": p.steps}
         self._batch: BatchSampling | None = None
@@ -102,7 +106,10 @@ class Sampling:
             DitailError: the inverted latent does not fit it.
         """
         if self._batch is not None:
-            self._batch.attach(sampler, noise)
+            self._batch.attach(sampler, noise, self._target_mixed)
+
+    def _target_mixed(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._mix is None else mixed_target(shared.sd_model, self._mix, self.times)
 
     def failed_to_attach(self, error: Exception) -> None:
         """Keep an error of :meth:`attach`, raised in a callback, to be raised when sampling ends."""
@@ -120,7 +127,8 @@ class Sampling:
         used = sorted(set(wanted))
         trajectories = [self._trajectories[index] for index in used]
         unet = unet_of(model)
-        slots = features.slots_for(p, unet, self._settings, [found.metadata[KEY] for found in trajectories])
+        keys = [found.metadata[KEY] for found in trajectories]
+        slots = features.slots_for(p, unet, self._settings, keys, self._mix)
         injection = self._injection(unet, trajectories[0].latents)
         empty = encode_prompt(model, "", negative=True, **self._size)
         with injection, ExitStack() as undo:

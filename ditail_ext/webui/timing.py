@@ -28,6 +28,7 @@ class Part(str, Enum):
     INVERT = "invert"
     GENERATE = "generate the content"
     SWAP_BACK = "swap back"
+    MIX = "mix"
     RECORD = "record"
     SAMPLE = "sample"
 

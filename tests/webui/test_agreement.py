@@ -125,7 +125,8 @@ def test_the_source_is_the_slowest_axis_after_the_hosts_checkpoint(host: SimpleN
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("positive_scale", 11.0), ("source_checkpoint", "c"), ("layer_profile", "x"), ("mix_checkpoint", "c")]
+    ("name", "value"),
+    [("positive_scale", 11.0), ("source_checkpoint", "c"), ("layer_profile", "x"), ("mix_checkpoint", "c")],
 )
 def test_an_axis_refuses_before_the_first_picture(host: SimpleNamespace, name: str, value: object):
     with pytest.raises(SettingsError, match=name):

@@ -202,6 +202,30 @@ def test_the_mix_ends_in_a_target_that_waits_for_the_refiner(start_webui: Callab
 
 
 @pytest.mark.parametrize("prompt", [PROMPT, f"{PROMPT} {TAG}"], ids=["plain", "LoRA"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_weights_of_8_bits(start_webui: Callable[..., WebUI], prompt: str, cached: bool):
+    """With the option, the host keeps copies in half precision beside them, to merge LoRAs into."""
+    webui = start_webui(options={"fp8_storage": "Enable", "cache_fp16_weight": cached})
+    with unchanged_host(webui):
+        before = plain(webui, prompt)
+        found = sample(webui, webui.probe, mixed(1.0, inversion_prompt=PROMPT), prompt=prompt)
+        assert plain(webui, prompt) == before
+        alone = {"source_checkpoint": BETA, "inversion_prompt": PROMPT}
+        assert torch.equal(found, sample(webui, webui.probe, alone, prompt=prompt, target=DELTA))
+        assert not torch.equal(found, sample(webui, webui.probe, mixed(0.5), prompt=prompt))
+        plain(webui)
+
+
+@pytest.mark.parametrize("flag", ["--medvram", "--lowvram"])
+def test_weights_that_the_host_moves_about(start_webui: Callable[..., WebUI], webui: WebUI, probe: Probe, flag: str):
+    other = start_webui(flags=[flag])
+    expected = sample(webui, probe, mixed(0.5))
+    with unchanged_host(other):
+        assert relative(sample(other, other.probe, mixed(0.5)), expected) < 1e-4
+        plain(other)
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, f"{PROMPT} {TAG}"], ids=["plain", "LoRA"])
 @pytest.mark.parametrize("end", [{"throw_at": 6}, {"throw_at": 6, "throw": "OutOfMemoryError"}, {"stop_at": 6}, {}])
 def test_it_comes_back_however_the_request_ends(webui: WebUI, probe: Probe, prompt: str, end: dict[str, Any]):
     with unchanged_host(webui):

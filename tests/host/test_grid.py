@@ -209,13 +209,16 @@ def test_a_skipped_cell_is_left_out(webui: WebUI, probe: Probe):
     assert samplings(probe) == 1
 
 
+MIXED = {"ditail": {"mix_checkpoint": "delta.safetensors", "mix_weight": 0.5}}
+
+
 def test_a_fourth_model_and_another_prompt(webui: WebUI, probe: Probe):
     """Cells are told apart by all that they depend on, and by nothing else."""
     first = cells(grid(webui, NAMES[:2]))
     probe.reset()
     assert set(first) < set(cells(grid(webui)))
     assert samplings(probe) == 5
-    for change in ({"prompt": "a blue square"}, {"seed": 8}, {"ditail": {"refinements": 1}}):
+    for change in ({"prompt": "a blue square"}, {"seed": 8}, {"ditail": {"refinements": 1}}, MIXED):
         probe.reset()
         cells(grid(webui, NAMES[:2], **change))
         assert samplings(probe) == 4

@@ -122,11 +122,14 @@ def test_prompts_survive(infotext):
     check()
 
 
-def test_a_checkpoint_is_found_by_its_hash_after_renaming(infotext):
-    read = infotext.paste(TABLE["source_checkpoint"])
-    assert read({"Ditail": "True", "Ditail source": "A.ckpt [aaaa]"}) == "A.ckpt"
-    assert read({"Ditail": "True", "Ditail source": "old name.ckpt [aaaa]"}) == "A.ckpt"
-    assert read({"Ditail": "True", "Ditail source": "gone.ckpt [cccc]"}) == "gone.ckpt [cccc]"
+@pytest.mark.parametrize(
+    ("name", "key"), [("source_checkpoint", "Ditail source"), ("mix_checkpoint", "Ditail mix with")]
+)
+def test_a_checkpoint_is_found_by_its_hash_after_renaming(infotext, name: str, key: str):
+    read = infotext.paste(TABLE[name])
+    assert read({"Ditail": "True", key: "A.ckpt [aaaa]"}) == "A.ckpt"
+    assert read({"Ditail": "True", key: "old name.ckpt [aaaa]"}) == "A.ckpt"
+    assert read({"Ditail": "True", key: "gone.ckpt [cccc]"}) == "gone.ckpt [cccc]"
 
 
 def test_pasting_a_picture_without_ditail_switches_it_off_and_leaves_the_rest(infotext):

@@ -6,6 +6,7 @@ from modules import script_callbacks, scripts
 
 from ditail_ext.webui import api, flow, grid, grid_ui, options, shown, ui, xyz
 from ditail_ext.webui.failure import fail_at_init
+from ditail_ext.webui.infotext import without_ours
 from ditail_ext.webui.progress import InversionStopped
 from ditail_ext.webui.request import parse_request
 
@@ -37,6 +38,7 @@ class Ditail(scripts.Script):
     def process(self, p: Any, *args: Any) -> None:
         """Let the source do its part before the host prepares anything; what fails is raised by ``p.init``."""
         self._end(p)
+        p.extra_generation_params = without_ours(p.extra_generation_params)
         try:
             request = parse_request(args, getattr(p, xyz.OVERRIDES, None))
             if request is None:

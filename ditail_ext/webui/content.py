@@ -56,7 +56,7 @@ def _is_coloured(picture: Image.Image) -> bool:
 
 
 def _grey(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+    if _is_transparent(picture):
         opacity = picture.convert("RGBA").getchannel("A")
         if opacity.getextrema()[0] < 255:
             return opacity
@@ -67,6 +67,9 @@ def _grey(picture: Image.Image) -> Image.Image:
 
 def read_picture(value: object, argument: str = PICTURE) -> Image.Image | None:
     """The picture in an argument; ``None`` where it says that there is none.
+
+    What is transparent, in whatever way a file may say so, is RGBA, as the panel sends it: the host lays no other over
+    a background.
 
     Args:
         value: a PIL picture from the panel, or base64 of a picture file (a data URL too) from the API.
@@ -89,4 +92,12 @@ def read_picture(value: object, argument: str = PICTURE) -> Image.Image | None:
         raise SettingsError(argument, f"{argument} is not valid base64; send the bytes of a PNG or JPEG.") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SettingsError(argument, f"{argument} is no picture that can be read; send a PNG or JPEG.") from error
-    return ImageOps.exif_transpose(picture)
+    picture = ImageOps.exif_transpose(picture)
+    return picture.convert("RGBA") if _is_transparent(picture) else picture
+
+
+def _is_transparent(picture: Image.Image) -> bool:
+    """Whether a picture has an opacity, or a colour that stands for none."""
+    return picture.mode in ("RGBA", "LA", "PA") or (
+        picture.mode in ("1", "L", "P", "RGB") and "transparency" in picture.info
+    )

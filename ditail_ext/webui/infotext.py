@@ -40,6 +40,11 @@ def parameters(settings: Settings, *, without: Collection[str] = (), **facts: ob
     return {**written, "Ditail version": __version__}
 
 
+def without_ours(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters without Ditail's: scripts and the Batch tab use a request again, and its notes may not hold then."""
+    return {key: value for key, value in parameters.items() if key != "Ditail" and not key.startswith("Ditail ")}
+
+
 def source_title(info: Any) -> str:
     """A checkpoint as the infotext names it: file name and hash."""
     shorthash = getattr(info, "shorthash", None) or info.calculate_shorthash()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -110,8 +110,14 @@ def prepare_img2img(p: Any) -> Preparation:
     latents = p.resize_mode == LATENT_RESIZE
     size = (p.height // processing.opt_f, p.width // processing.opt_f) if latents else None
     distinct = len(p.init_images) if len(p.init_images) > 1 else 1
-    pictures = tuple(PreparedPicture(pixels[index : index + 1].clone(), size) for index in range(distinct))
-    return Preparation(pictures, _frame(p, dry), dry.sampler)
+    pictures = [PreparedPicture(pixels[index : index + 1].clone(), size) for index in range(distinct)]
+    return Preparation(_joined(pictures), _frame(p, dry), dry.sampler)
+
+
+def _joined(pictures: Sequence[PreparedPicture]) -> tuple[PreparedPicture, ...]:
+    """The same object for the same picture: the Batch tab gives one picture again for each image of a batch."""
+    known: dict[str, PreparedPicture] = {}
+    return tuple(known.setdefault(picture.fingerprint(), picture) for picture in pictures)
 
 
 def _frame(p: Any, prepared: Any) -> Frame:

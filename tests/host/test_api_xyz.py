@@ -52,10 +52,10 @@ def test_a_plot_over_sources_and_scales(webui: WebUI, probe: Probe):
 
 
 def test_enabled_as_an_axis_gives_the_plain_picture_too(webui: WebUI):
-    answer = plot(webui, ("[Ditail] Enabled", "False, True"), ("Nothing", ""))
+    answer = plot(webui, ("[Ditail] Enabled", "False, True, False"), ("Nothing", ""))
     assert answer.status == 200, answer.body
     texts = answer.info["infotexts"][1:]
-    assert ["Ditail" in text.split("Script")[0] for text in texts] == [False, True]
+    assert ["Ditail" in text.split("Script")[0] for text in texts] == [False, True, False]
 
 
 def test_a_wrong_value_stops_the_plot_before_the_first_picture(webui: WebUI, probe: Probe):

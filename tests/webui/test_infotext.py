@@ -142,3 +142,11 @@ def test_pasting_resets_what_is_not_written(infotext):
     params = {"Ditail": "True", "Ditail source": "A.ckpt [aaaa]"}
     assert infotext.paste(TABLE["inversion_prompt"])(params) == ""
     assert infotext.paste(TABLE["refinements"])(params) == 0
+
+
+def test_notes_of_the_picture_before_are_taken_out(infotext):
+    theirs = {"Mask blur": 4, "Ditailed": 1, "Script: Ditail grid": "x"}
+    ours = infotext.parameters(Settings(enabled=True), start="not preserved")
+    given = {**theirs, **ours}
+    assert infotext.without_ours(given) == theirs
+    assert given == {**theirs, **ours}

@@ -80,6 +80,18 @@ def test_a_picture_from_the_panel(parse):
     assert parse([True, *DEFAULTS[1:], None, picture]).picture is picture
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_what_is_transparent_has_an_opacity(parse, mode: str):
+    """Whichever way the file says it; the host lays only RGBA over a background."""
+    picture = Image.new(mode, (5, 3), "white")
+    assert parse([{"picture": encoded(picture)}]).picture.mode == ("RGBA" if "A" in mode else mode)
+    if "A" in mode:
+        picture.putalpha(0)
+    else:
+        picture.info["transparency"] = (255, 255, 255) if mode == "RGB" else picture.getpixel((0, 0))
+    assert parse([{"picture": encoded(picture)}]).picture.getchannel("A").getextrema() == (0, 0)
+
+
 def test_img2img_takes_no_content_picture(parse):
     picture = base64.b64encode(picture_bytes()).decode()
     with pytest.raises(SettingsError, match="picture is for txt2img alone"):

@@ -1,9 +1,10 @@
-"""Comparing a host before and after a test."""
+"""A host before, in and after a test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from harness.server import WebUI
 
@@ -19,3 +20,14 @@ def unchanged_host(webui: WebUI) -> Iterator[None]:
     after = webui.probe.state()
     assert {name: (before[name], after[name]) for name in before if before[name] != after[name]} == {}
     assert webui.txt2img().pixels == picture
+
+
+@contextmanager
+def options(webui: WebUI, values: dict[str, Any]) -> Iterator[None]:
+    """Options for the time of a test. (Given with a request the WebUI does not restore those never saved.)"""
+    before = {name: webui.get("/sdapi/v1/options").body[name] for name in values}
+    assert webui.post("/sdapi/v1/options", values).status == 200
+    try:
+        yield
+    finally:
+        webui.post("/sdapi/v1/options", before)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from flow_reference import relative
+from flow_state import options
 from harness.client import circle, encode
 from harness.probe import Probe, Records
 from harness.server import WebUI
@@ -31,17 +30,6 @@ def test_each_image_of_a_batch_is_as_alone(webui: WebUI, probe: Probe, sampler: 
         alone = generate(webui, probe, seed=7 + index, sampler_name=sampler)
         assert relative(images[index], alone.samples[0][0]) < 1e-4
     assert all(call.rows == 1 for call in batches.calls if call.output is None)
-
-
-@contextmanager
-def options(webui: WebUI, values: dict[str, Any]) -> Iterator[None]:
-    """Options for the time of a test. (Given with a request the WebUI does not restore those never saved.)"""
-    before = {name: webui.get("/sdapi/v1/options").body[name] for name in values}
-    assert webui.post("/sdapi/v1/options", values).status == 200
-    try:
-        yield
-    finally:
-        webui.post("/sdapi/v1/options", before)
 
 
 def first_input(records: Records) -> Any:

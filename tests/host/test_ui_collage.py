@@ -1,0 +1,146 @@
+"""A folder, a drawing and the buttons that send pictures about, in a browser."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flow_reference import relative
+from harness.browser import Page, browser, missing, wait
+from harness.client import circle
+from harness.probe import Probe, Records
+from harness.server import WebUI
+from test_ui_panel import control, enable, generate, number, small
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+
+SOURCE = "#script_img2img_ditail_source_checkpoint"
+
+
+@pytest.fixture(scope="module")
+def window(webui: WebUI) -> Iterator[Page]:
+    with browser() as driver:
+        yield Page(driver, webui.url)
+
+
+@pytest.fixture
+def page(window: Page) -> Page:
+    """The page, loaded anew."""
+    window.open()
+    return window
+
+
+def open_mode(page: Page, number: int) -> None:
+    """The tab for the picture: 1 is Sketch, 5 is Batch."""
+    page.run(f"switch_to_img2img_tab({number})")
+
+
+def finished(page: Page, probe: Probe) -> Records:
+    """Click, wait for the end, give what happened."""
+    probe.reset()
+    page.click("#img2img_generate")
+    wait(probe.count, "the UNet")
+    wait(lambda: not page.visible("#img2img_interrupt"), "the end")
+    return probe.records()
+
+
+def inverted(records: Records) -> list[int]:
+    return [index for index, call in enumerate(records.calls) if not call.sampling]
+
+
+def test_a_folder_twice(page: Page, probe: Probe, tmp_path: Path):
+    for index in range(5):
+        circle(128, (40 * index, 200 - 40 * index, 80)).save(tmp_path / f"{index}.png")
+    enable(page, "img2img")
+    small(page, "img2img")
+    page.choose(SOURCE, "beta.safetensors")
+    open_mode(page, 5)
+    page.run("gradioApp().querySelectorAll('#img2img_batch_source button')[1].click()")
+    wait(lambda: page.visible("#img2img_batch_input_dir textarea"), "the field for the folder")
+    page.set("#img2img_batch_input_dir textarea", str(tmp_path))
+    first = finished(page, probe)
+    pictures = "return gradioApp().querySelectorAll('#img2img_gallery .thumbnail-item.thumbnail-small').length"
+    wait(lambda: page.run(pictures) == 5, "five pictures")
+    assert len(first.loads) == 10
+    assert len(inverted(first)) > 0
+    assert len(inverted(first)) % 5 == 0
+    second = finished(page, probe)
+    assert inverted(second) == second.loads == second.reuses == []
+    assert len(second.samples) == len(first.samples) == 5
+    assert page.severe() == []
+
+
+def test_a_drawing_by_the_mouse(page: Page, probe: Probe, tmp_path: Path):
+    circle().save(tmp_path / "circle.png")
+    enable(page, "img2img")
+    small(page, "img2img")
+    page.choose(SOURCE, "beta.safetensors")
+    open_mode(page, 1)
+    page.upload("#img2img_sketch", tmp_path / "circle.png")
+    undrawn = finished(page, probe)
+    page.paint("#img2img_sketch", 0.3, 0.2)
+    drawn = finished(page, probe)
+    assert len(inverted(drawn)) == len(inverted(undrawn)) > 0
+    first, second = (records.calls[inverted(records)[0]].x for records in (undrawn, drawn))
+    assert relative(second, first) > 0.01
+    assert inverted(finished(page, probe)) == []
+
+
+def with_parameters(webui: WebUI, folder: Path) -> Path:
+    """A result of Ditail, as a file with its parameters."""
+    ditail = {"source_checkpoint": "beta.safetensors", "positive_scale": 6.5, "feature_ratio": 0.25}
+    answer = webui.img2img(ditail)
+    assert answer.status == 200, answer.body
+    file = folder / "result.png"
+    file.write_bytes(base64.b64decode(answer.body["images"][0]))
+    return file
+
+
+def has_picture(page: Page, selector: str) -> bool:
+    return page.run("return gradioApp().querySelector(arguments[0]) !== null", f"{selector} img")
+
+
+@pytest.mark.parametrize("tab", ["img2img", "inpaint", "txt2img"])
+def test_png_info_sends_the_settings_and_the_result(page: Page, webui: WebUI, tab: str, tmp_path: Path):
+    """The panel is as it was for the picture; the picture that arrives is the result, not its content picture."""
+    panel = "txt2img" if tab == "txt2img" else "img2img"
+    file = with_parameters(webui, tmp_path)
+    page.run("[...gradioApp().querySelectorAll('#tabs button')].find(b => b.innerText.trim() == 'PNG Info').click()")
+    page.upload("#pnginfo_image", file)
+    wait(lambda: "Ditail positive scale" in page.text("#tab_pnginfo"), "the parameters")
+    page.click(f"#tab_pnginfo #{tab}_tab")
+    wait(lambda: page.value(number(panel, "positive_scale")) == "6.5", "the panel to be filled in")
+    assert page.value(number(panel, "feature_ratio")) == "0.25"
+    assert page.value(control(panel, "source_checkpoint")) == "beta.safetensors"
+    wait(lambda: page.visible(f"#script_{panel}_ditail_source_checkpoint"), "the panel to open")
+    if tab == "txt2img":
+        assert not has_picture(page, "#script_txt2img_ditail_picture")
+        assert "Ditail content: generated by the source" in generate(page, "txt2img")
+    else:
+        wait(lambda: has_picture(page, {"img2img": "#img2img_image", "inpaint": "#img2maskimg"}[tab]), "the picture")
+    if tab == "img2img":  # to the two others the host's own scripts complain, of any picture
+        assert page.severe() == []
+
+
+def test_a_gallery_sends_the_picture_and_leaves_the_panel_alone(page: Page, tmp_path: Path):
+    page.tab("img2img")
+    page.set(number("img2img", "positive_scale"), 5)
+    enable(page, "txt2img")
+    small(page, "txt2img")
+    page.set(number("txt2img", "positive_scale"), 2)
+    generate(page, "txt2img")
+    page.click("#txt2img_send_to_img2img")
+    wait(lambda: has_picture(page, "#img2img_image"), "the picture")
+    wait(lambda: page.value("#img2img_prompt textarea") == "a red circle", "the prompt")
+    assert not page.visible(SOURCE)  # Ditail is not switched on by it
+    assert page.value(number("img2img", "positive_scale")) == "5"
+    enable(page, "img2img")
+    small(page, "img2img")
+    assert "Ditail positive scale: 5" in generate(page, "img2img")
+    page.click("#img2img_send_to_inpaint")
+    wait(lambda: has_picture(page, "#img2maskimg"), "the picture to paint on")
+    assert page.visible(SOURCE)
+    assert page.value(number("img2img", "positive_scale")) == "5"
+    assert page.severe() == []

@@ -23,7 +23,8 @@ import torch
 from tqdm import tqdm
 
 from bench import quality_tables
-from bench.quality_methods import Method, Task, comparison, content, generated, knobs, redraw, windows
+from bench.quality_methods import Task, content, redraw
+from bench.quality_plan import Method, comparison, generated, knobs, windows
 from bench.quality_scores import Reference, Score, score, true_areas
 from demo import classifier, tokenizer
 from demo.parts import SHIPPED, Models, load

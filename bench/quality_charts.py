@@ -12,7 +12,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from bench.quality_methods import DEFAULT, Kind
+from bench.quality_plan import DEFAULT, Kind
 from bench.quality_tables import STRUCTURE, Point, by_kind, points, read
 from ditail_ext.settings import TABLE
 

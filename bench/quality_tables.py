@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.quality_methods import Kind
+from bench.quality_plan import Kind
 
 log = logging.getLogger(__name__)
 

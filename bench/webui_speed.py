@@ -33,9 +33,11 @@ from typing import Any
 from PIL import Image
 
 from bench.webui_server import Server, extension_of
+from demo.styles import draw
+from demo.world import make_scene
 
 ROOT = Path(__file__).parents[1]
-PICTURE = ROOT / "demo" / "scene.png"
+SCENE = 20_000
 PLAIN, PLAIN_THERE = "plain img2img", "plain img2img beside the authors' extension"
 FIRST, SECOND, TRAJECTORY = "Ditail, first", "Ditail, second", "Ditail, trajectory kept"
 AUTHORS = "authors' extension"
@@ -176,7 +178,7 @@ def _parts(info: str) -> Mapping[str, float]:
 
 def _picture(size: int) -> str:
     buffer = io.BytesIO()
-    Image.open(PICTURE).convert("RGB").resize((size, size)).save(buffer, "PNG")
+    Image.fromarray(draw(make_scene(SCENE), "shaded", size)).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

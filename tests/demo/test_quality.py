@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("transformers")
 
-from bench.quality_methods import DEFAULT, Kind, Method, comparison, generated, knobs, windows
+from bench.quality_plan import DEFAULT, Kind, Method, comparison, generated, knobs, windows
 from bench.quality_scores import Reference, boundary_f1, iou, outline, self_similarity, true_areas
 from bench.quality_tables import MEASURES, Point, lead, points
 from demo.styles import draw

@@ -1,7 +1,7 @@
 """Does structure stay while style changes? Ditail against its alternatives, on held-out drawn scenes.
 
-Every scene is drawn in one style and redrawn in the two others, so all ordered pairs of styles come in equal
-numbers. `python -m bench.quality` measures what is missing in out/quality/scores.csv and then writes
+Every scene is drawn in one style and redrawn in another; all ordered pairs of styles come in equal numbers.
+`python -m bench.quality` measures what is missing in out/quality/scores.csv and then writes
 bench/results/quality*.csv and the charts in docs/ (these need matplotlib). It can be stopped and run again.
 
     python -m bench.quality [--scenes 54] [--rounds 1] [--workers 3] [--report-only]
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import logging
 import multiprocessing
 from collections.abc import Sequence
@@ -36,22 +37,23 @@ from demo.world import caption, make_scene
 log = logging.getLogger(__name__)
 
 FIRST_SCENE = 20_000  # held out: trainings draw from a million on, demo.measure from ten thousand on
-BATCH = 6
+BATCH = 3
 REFERENCES = 36  # pictures of each target model for its colour and texture
 OUT = Path(__file__).parents[1] / "out" / "quality"
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Work done and written as one: a batch of scenes in one source style, by every method, to both targets."""
+    """Work done and written as one: a batch of scenes from one style to another, by every method."""
 
     batch: int
     source: str
+    target: str
 
     @property
     def name(self) -> str:
         """How it is marked as done."""
-        return f"{self.batch}-{self.source}"
+        return f"{self.batch}-{self.source}-{self.target}"
 
     @property
     def seeds(self) -> range:
@@ -80,20 +82,18 @@ class Workshop:
         task = Task(drawn, [caption(scene) for scene in scenes], torch.stack(noise), self.models[unit.source])
         rows: list[dict[str, object]] = []
         for method in methods:
-            for target in CHECKPOINT_STYLES:
-                if target != unit.source:
-                    made = redraw(method, task, self.models[target])
-                    own = content(method, task, self.models[target])
-                    areas = true_areas(scenes) if own is None else np.stack([v.mask for v in self.judge.judge(own)])
-                    original = drawn if own is None else own
-                    scores = score(self.judge, made, original, areas, scenes, target, references[target])
-                    rows += [_row(unit, seed, target, method, s) for seed, s in zip(unit.seeds, scores, strict=True)]
+            target = self.models[unit.target]
+            made, own = redraw(method, task, target), content(method, task, target)
+            areas = true_areas(scenes) if own is None else np.stack([v.mask for v in self.judge.judge(own)])
+            original = drawn if own is None else own
+            scores = score(self.judge, made, original, areas, scenes, unit.target, references[unit.target])
+            rows += [_row(unit, seed, method, s) for seed, s in zip(unit.seeds, scores, strict=True)]
         return rows
 
 
-def _row(unit: Unit, seed: int, target: str, method: Method, result: Score) -> dict[str, object]:
+def _row(unit: Unit, seed: int, method: Method, result: Score) -> dict[str, object]:
     numbers = {name: f"{value:.4f}" for name, value in asdict(result).items()}
-    place = {"unit": unit.name, "scene": seed, "source": unit.source, "target": target}
+    place = {"unit": unit.name, "scene": seed, "source": unit.source, "target": unit.target}
     return {**place, "method": method.kind.value, "knob": method.knob, "value": method.value, **numbers}
 
 
@@ -113,11 +113,12 @@ def _run(unit: Unit, methods: Sequence[Method], references: dict[str, Reference]
 
 
 def units(scenes: int, rounds: int) -> list[Unit]:
-    """Every batch with one source a round; after three rounds every scene has been in every source's style."""
-    if scenes % (BATCH * len(CHECKPOINT_STYLES)):
-        raise ValueError(f"the number of scenes must be a multiple of {BATCH * len(CHECKPOINT_STYLES)}")
+    """Every batch with one pair of styles a round; after six rounds every scene has been through every pair."""
+    pairs = list(itertools.permutations(CHECKPOINT_STYLES, 2))
+    if scenes % (BATCH * len(pairs)):
+        raise ValueError(f"the number of scenes must be a multiple of {BATCH * len(pairs)}")
     batches = range(scenes // BATCH)
-    return [Unit(b, CHECKPOINT_STYLES[(b + r) % len(CHECKPOINT_STYLES)]) for r in range(rounds) for b in batches]
+    return [Unit(b, *pairs[(b + r) % len(pairs)]) for r in range(rounds) for b in batches]
 
 
 def methods_of(names: Sequence[str]) -> dict[str, list[Method]]:
@@ -167,7 +168,7 @@ def main() -> None:
     parser.add_argument("--parts", type=Path, default=SHIPPED)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--scenes", type=int, default=54)
-    parser.add_argument("--rounds", type=int, default=1, help="3: every scene in every source's style")
+    parser.add_argument("--rounds", type=int, default=1, help="6: every scene through every pair of styles")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--sets", nargs="+", default=["comparison", "knobs", "windows", "generated"])
     parser.add_argument("--report-only", action="store_true")

@@ -74,11 +74,9 @@ def knobs() -> list[Method]:
 def windows() -> list[Method]:
     """Windows that begin later, blend weights and layers, one at a time away from the defaults."""
     methods = [replace(DEFAULT, knob="feature start", value=f"{s:g}", feature_start=s) for s in (0.2, 0.4)]
-    methods += [replace(DEFAULT, knob="attention start", value=f"{s:g}", attention_start=s) for s in (0.1, 0.25)]
-    methods += [replace(DEFAULT, knob="feature weight", value=f"{w:g}", feature_weight=w) for w in (0.0, 0.5, 0.75)]
-    methods += [
-        replace(DEFAULT, knob="attention weight", value=f"{w:g}", attention_weight=w) for w in (0.0, 0.5, 0.75)
-    ]
+    methods.append(replace(DEFAULT, knob="attention start", value="0.25", attention_start=0.25))
+    methods.append(replace(DEFAULT, knob="feature weight", value="0.5", feature_weight=0.5))
+    methods.append(replace(DEFAULT, knob="attention weight", value="0.5", attention_weight=0.5))
     return [*methods, replace(DEFAULT, knob="layer profile", value="strong", layer_profile="strong")]
 
 

@@ -93,10 +93,7 @@ def vae_keys(folder: Path) -> dict[str, torch.Tensor]:
 def text_keys(folder: Path) -> dict[str, torch.Tensor]:
     """The text encoder under the checkpoint's names, its embedding expanded to CLIP's vocabulary."""
     out = {}
-    for key, value in parts.read(folder, "text").items():
-        name = key.removeprefix("model.").removeprefix("text_model.")
-        if name.endswith("position_ids"):
-            continue
+    for name, value in parts.read(folder, "text").items():
         if name == "embeddings.token_embedding.weight":
             value = expand(value, parts.world_facts(folder)["clip_ids"])
         out[TEXT_PREFIX + name] = value

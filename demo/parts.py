@@ -20,7 +20,7 @@ from torch import nn
 from demo import latents, lora, stage
 from demo.nets import Vae, make_unet
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
-from demo.text import TextEncoder, Vocabulary
+from demo.text import TextEncoder, Vocabulary, neutral
 from demo.train_unet import SIDE
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
     (out / "world.json").write_text(json.dumps(world) + "\n", encoding="utf-8")
     if states["base"].exists():
         averages = stage.load_state(states["base"])["averages"]
-        _save(out / "text.safetensors", averages["text"])
+        _save(out / "text.safetensors", neutral(averages["text"]))
         _save(out / "unet-base.safetensors", averages["unet"])
     for style in CHECKPOINT_STYLES:
         path = folder / f"style-{style}.pt"
@@ -98,7 +98,7 @@ def load(folder: Path, unet_name: str, tokenizer: Path, lora_name: str | None = 
         raise ValueError(f"the words in {folder / 'world.json'} are not those of demo/world.py: train again")
     vae, text, unet = Vae(), TextEncoder(vocabulary.rows), make_unet()
     vae.load_state_dict(read(folder, "vae"))
-    text.load_state_dict(read(folder, "text"))
+    text.load_weights(read(folder, "text"))
     unet.load_state_dict(read(folder, f"unet-{unet_name}"))
     if lora_name is not None:
         lora.merge(unet, read(folder, f"lora-{lora_name}"))

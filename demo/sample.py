@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,8 +93,7 @@ def sheet(rows: Sequence[np.ndarray], labels: Sequence[str], headings: Sequence[
         for column, picture in enumerate(row):
             page.paste(Image.fromarray(picture), (left + width * column, top + height * number))
     for column, heading in enumerate(headings):
-        half = heading.rfind(" ", 0, len(heading) // 2 + 8)
-        text = heading[:half] + "\n" + heading[half + 1 :]
+        text = textwrap.fill(heading, 30)
         pen.text((left + width * column + 4, 6), text, fill="black")
     return page
 

@@ -7,6 +7,7 @@ is small. `demo.assemble` expands the rows to CLIP's 49408.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,21 @@ class TextEncoder(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows (n, 77) to embeddings (n, 77, 64), after the final LayerNorm."""
         return self.model(input_ids=rows).last_hidden_state
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The state under names that do not depend on the version of transformers."""
+        return neutral(self.state_dict())
+
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take what `weights` or `neutral` gave."""
+        own = self.state_dict()
+        names = {name: next(iter(neutral({name: tensor})), None) for name, tensor in own.items()}
+        if {name for name in names.values() if name} != set(weights):
+            raise ValueError("these are not the weights of this text encoder")
+        self.load_state_dict({name: weights[short] if short else own[name] for name, short in names.items()})
+
+
+def neutral(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A text encoder's state without what only some versions of transformers have: a level of names, a buffer."""
+    short = {name.removeprefix("model.").removeprefix("text_model."): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in short.items() if not name.endswith("position_ids")}

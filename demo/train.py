@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from demo import latents, lora, stage, train_unet, train_vae, workers
+from demo import latents, lora, stage, train_style, train_unet, train_vae, workers
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
 from demo.train_unet import SIDE
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 6.0, "base": 110.0, "style": 6.0, "lora": 3.5, "decoder": 2.0}
+MINUTES = {"vae": 25.0, "latents": 6.0, "base": 185.0, "style": 8.0, "lora": 6.0, "decoder": 2.0}
 COUNTS = {128: 1500, SIDE: 1600}  # training scenes per style, by the picture's side
 LORA_SCENES = 400
 VAE_SCENES = 600
@@ -67,10 +67,10 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
         pools = {size: train_unet.Pool.load(folder, CHECKPOINT_STYLES, size, scale) for size in COUNTS}
         train_unet.train_base(base_plan, pools, vocabulary, device)
     for number, style in enumerate(CHECKPOINT_STYLES):
-        style_plan = plan(f"style-{style}", MINUTES["style"], 2e-4, 10 + number)
+        style_plan = plan(f"style-{style}", MINUTES["style"], 5e-4, 10 + number)
         if not stage.is_done(style_plan):
-            pool = train_unet.Pool.load(folder, [style], SIDE, scale)
-            train_unet.train_style(style_plan, base_plan.state_file, pool, vocabulary, device)
+            pools = {size: train_unet.Pool.load(folder, [style], size, scale) for size in COUNTS}
+            train_style.train_style(style_plan, base_plan.state_file, pools, style, vocabulary, device)
     lora_plan = plan("lora", MINUTES["lora"], 2e-3, 20)
     if not stage.is_done(lora_plan):
         train_lora(lora_plan, base_plan.state_file, scale, vocabulary, device)
@@ -98,7 +98,7 @@ def train_lora(plan: stage.Plan, base: Path, scale: float, vocabulary: Vocabular
     unet, text = train_unet.load_base(base, vocabulary, device)
     adapters = lora.attach(unet, plan.seed).to(device)
     pool = train_unet.Pool.load(plan.folder, [LORA_STYLE], SIDE, scale)
-    step = train_unet.style_step(plan, unet, text, pool, vocabulary, 0.0, device)
+    step = train_style.lora_step(plan, unet, text, pool, vocabulary)
     stage.run(plan, {"lora": adapters}, step, {"lora": stage.Average(adapters)})
 
 

@@ -70,11 +70,7 @@ def read_styles(checkpoints: Sequence[str], loras: Sequence[str], selected: Any)
         DitailError: there are fewer than two styles, or one of them cannot be used.
     """
     infos = [find_checkpoint(name, "checkpoints") for name in checkpoints]
-    stems = [info.name_for_extra for info in (*infos, selected)]
-    names = {
-        info.filename: info.name if stems.count(info.name_for_extra) > 1 and info in infos else info.name_for_extra
-        for info in (*infos, selected)
-    }
+    names = labels([*infos, selected])
     styles = [Style(info, names[info.filename]) for info in infos]
     for text in loras:
         name, weight = _lora(text)
@@ -84,6 +80,16 @@ def read_styles(checkpoints: Sequence[str], loras: Sequence[str], selected: Any)
     _check_distinct(styles)
     _check_files(styles)
     return styles
+
+
+def labels(infos: Sequence[Any]) -> dict[str, str]:
+    """For people, by file: a checkpoint's name without its ending, unless another one has the same."""
+    known = {info.filename: info for info in infos}
+    stems = [info.name_for_extra for info in known.values()]
+    return {
+        file: info.name if stems.count(info.name_for_extra) > 1 else info.name_for_extra
+        for file, info in known.items()
+    }
 
 
 def _lora(text: str) -> tuple[str, float]:

@@ -36,7 +36,7 @@ def folder(words, tmp_path_factory):
     out = tmp_path_factory.mktemp("parts")
     torch.manual_seed(5)
     parts._save(out / "vae.safetensors", nets.Vae().state_dict())
-    parts._save(out / "text.safetensors", TextEncoder(words.rows).state_dict())
+    parts._save(out / "text.safetensors", TextEncoder(words.rows).weights())
     for name in ("base", "ink"):
         parts._save(out / f"unet-{name}.safetensors", nets.make_unet().state_dict())
     adapters = lora.attach(nets.make_unet(), 3)
@@ -104,7 +104,7 @@ def test_the_full_text_encoder_says_what_the_compact_one_says(assembled, folder,
         "input_ids"
     ]
     compact = TextEncoder(words.rows).eval()
-    compact.load_state_dict(parts.read(folder, "text"))
+    compact.load_weights(parts.read(folder, "text"))
     with torch.no_grad():
         full = model(input_ids=ids).last_hidden_state
         small = compact(words.batch(texts))

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("tqdm")
 
-from demo import stage
+from demo import stage, train_style, train_unet
 from demo.colour_start import colour_start, fit_readout
 from demo.nets import Vae
 from demo.styles import draw
@@ -69,3 +69,38 @@ def test_the_vae_starts_with_the_right_colours():
         decoded = vae.decode(vae.encode(picture)[0])
     coarse, coarse_decoded = (torch.nn.functional.avg_pool2d(t, 16) for t in (picture, decoded))
     assert (coarse - coarse_decoded).abs().mean() < 0.08
+
+
+def test_the_base_teaches_what_it_says_when_told_the_style():
+    """Rows told the style are its answer, emphasised; silent rows are its own answer to the empty caption."""
+
+    class Words:
+        def batch(self, texts):
+            return torch.tensor([[len(text)] for text in texts])
+
+    class Echo(torch.nn.Module):
+        def forward(self, noisy, timestep, context):
+            return noisy + context.mean((1, 2)).view(-1, 1, 1, 1) + timestep.view(-1, 1, 1, 1)
+
+    teacher = train_style.Teacher(Echo(), lambda rows: rows.float()[..., None], Words())  # type: ignore[arg-type]
+    noisy, timestep = torch.randn(3, 4, 2, 2), torch.tensor([5, 6, 7])
+    found = teacher.answer(noisy, timestep, ["a", "bb", "ccc"], "ink", 1)
+    more = train_style.EMPHASIS * len(", ink style")
+    expected = noisy + timestep.view(-1, 1, 1, 1) + torch.tensor([0.0, 2.0 + more, 3.0 + more]).view(-1, 1, 1, 1)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_noise_is_asked_for_at_the_given_timesteps_only():
+    asked = []
+
+    class Ear(torch.nn.Module):
+        def forward(self, noisy, timestep, context):
+            asked.extend(timestep.tolist())
+            return torch.zeros_like(noisy)
+
+    rng = np.random.default_rng(0)
+    loss = train_unet.noise_loss(Ear(), torch.zeros(50, 4, 2, 2), torch.zeros(50, 1, 1), rng, (200, 300))
+    assert loss > 0
+    assert min(asked) < 205
+    assert max(asked) > 294
+    assert 200 <= min(asked) <= max(asked) < 300

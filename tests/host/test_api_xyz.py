@@ -13,11 +13,11 @@ from ditail_ext.settings import TABLE
 SIZE = 128
 
 
-def axis_number(webui: WebUI, label: str) -> int:
-    """The plot's API takes an axis by its place in the menu."""
+def axis_number(webui: WebUI, label: str, *, img2img: bool = True) -> int:
+    """The plot's API takes an axis by its place in the tab's menu."""
     plots = [info for info in webui.get("/sdapi/v1/script-info").body if info["name"] == "x/y/z plot"]
-    img2img = next(info for info in plots if info["is_img2img"])
-    return img2img["args"][0]["choices"].index(label)
+    tab = next(info for info in plots if info["is_img2img"] == img2img)
+    return tab["args"][0]["choices"].index(label)
 
 
 def plot(webui: WebUI, x: tuple[str, str], y: tuple[str, str], **request: Any) -> Any:

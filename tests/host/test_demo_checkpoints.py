@@ -110,7 +110,7 @@ def test_the_grid_has_every_content_in_every_style(demo: WebUI, judge: classifie
     axes: list[Any] = []
     both = [(label, STYLE_FILES) for label in ("Checkpoint name", "[Ditail] Source checkpoint")]
     for label, names in (*both, ("Nothing", [])):
-        axes += [axis_number(demo, label), ", ".join(names), names]
+        axes += [axis_number(demo, label, img2img=False), ", ".join(names), names]
     args = [*axes, False, True, False, False, False, False, False, 0, False]
     demo.post("/ditail/v1/cache/clear")
     plot = demo.txt2img({}, script_name="X/Y/Z plot", script_args=args, **request)

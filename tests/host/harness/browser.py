@@ -120,10 +120,12 @@ class Page:
 
     def choose(self, selector: str, option: str) -> None:
         """Take an entry of a drop-down, as the mouse does."""
-        self.run("gradioApp().querySelector(arguments[0]).focus()", f"{selector} input")
         item = f"{selector} ul.options li[aria-label='{option}']"
         found = "return gradioApp().querySelector(arguments[0]) !== null"
-        wait(lambda: self.run(found, item), f"the choice {option}", 10)
+        again = "const input = gradioApp().querySelector(arguments[0]); input.blur(); input.focus()"
+        self.run(again, f"{selector} input")
+        # on a busy machine the first focus may come before the page listens to it
+        wait(lambda: self.run(found, item) or self.run(again, f"{selector} input"), f"the choice {option}", 60)
         press = "gradioApp().querySelector(arguments[0]).dispatchEvent(new MouseEvent('mousedown', {bubbles: true}))"
         self.run(press, item)
         wait(lambda: self.value(f"{selector} input") == option, f"{option} to be chosen", 10)

@@ -88,7 +88,10 @@ def test_step_counts(webui: WebUI, probe: Probe, sampler: str, steps: int):
 def test_too_few_steps_are_refused_or_said(webui: WebUI):
     refused = webui.img2img(BETA, sampler_name="UniPC", steps=2, denoising_strength=1.0)
     assert (refused.status, "UniPC needs at least 3 steps" in refused.sentence) == (422, True)
-    assert "Ditail injection: none" in webui.img2img(BETA, steps=3, denoising_strength=0.7).infotext
+    assert (
+        'Ditail injection: "none, no step lies in a window"'
+        in webui.img2img(BETA, steps=3, denoising_strength=0.7).infotext
+    )
 
 
 def test_restart_from_twenty_steps_on_adds_noise(webui: WebUI):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,21 +34,37 @@ class ContentPicture:
 def append(p: Any, processed: Any, contents: Sequence[ContentPicture]) -> None:
     """Append the content pictures of the images that were made, and save them where the host saves those."""
     made = len(processed.images) - processed.index_of_first_image
-    for content in contents[:made]:
+    for index, content in enumerate(contents[:made]):
         picture = content.picture.copy()
         if shared.opts.enable_pnginfo:
             picture.info["parameters"] = content.infotext
         if p.save_samples():
-            images.save_image(
-                picture,
-                p.outpath_samples,
-                "",
-                content.seed,
-                content.prompt,
-                shared.opts.samples_format,
-                info=content.infotext,
-                p=p,
-                suffix=SUFFIX,
-            )
+            with _numbered_as(p, index):
+                _save(p, picture, content)
         processed.images.append(picture)
         processed.infotexts.append(content.infotext)
+
+
+def _save(p: Any, picture: Image.Image, content: ContentPicture) -> None:
+    images.save_image(
+        picture,
+        p.outpath_samples,
+        "",
+        content.seed,
+        content.prompt,
+        shared.opts.samples_format,
+        info=content.infotext,
+        p=p,
+        suffix=SUFFIX,
+    )
+
+
+@contextmanager
+def _numbered_as(p: Any, index: int) -> Iterator[None]:
+    """Let the request stand at one of its images: a user's pattern for file names may number them by that alone."""
+    before = p.iteration, p.batch_index
+    p.iteration, p.batch_index = divmod(index, p.batch_size)
+    try:
+        yield
+    finally:
+        p.iteration, p.batch_index = before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ SAVING = {"samples_save": True}
 @pytest.fixture(scope="module")
 def tab(webui: WebUI) -> Img2ImgTab:
     return Img2ImgTab(webui)
+
+
+@pytest.fixture(autouse=True)
+def _names_of_files(webui: WebUI) -> Iterator[None]:
+    """The tab overrides these options, and the WebUI restores none that was never saved."""
+    with options(
+        webui, {"samples_filename_pattern": "", "save_to_dirs": True, "save_images_replace_action": "Replace"}
+    ):
+        yield
 
 
 @pytest.fixture

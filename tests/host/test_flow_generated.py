@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flow_reference import relative
-from flow_state import unchanged_host
+from flow_state import options, unchanged_host
 from harness.client import Answer
 from harness.probe import Call, Probe, Records
 from harness.server import WebUI
+from PIL import Image
 
 BETA = {"source_checkpoint": "beta.safetensors"}
 EVERYWHERE = {**BETA, "feature_ratio": 1.0, "attention_ratio": 1.0}
@@ -49,6 +51,15 @@ def off(found: list[bytes], expected: list[bytes]) -> int:
     one, other = (np.frombuffer(b"".join(pictures), np.uint8).astype(int) for pictures in (found, expected))
     assert one.shape == other.shape
     return int(abs(one - other).max())
+
+
+def pixels(file: Path) -> bytes:
+    return Image.open(file).convert("RGB").tobytes()
+
+
+def seed_in(file: Path) -> str:
+    """The seed in a saved picture's parameters."""
+    return str(Image.open(file).info["parameters"]).split("Seed: ")[1].split(",")[0]
 
 
 def clear(webui: WebUI) -> None:
@@ -243,12 +254,26 @@ def test_the_content_picture_is_shown_and_saved(webui: WebUI, probe: Probe):
     assert off(pictures[4:], expected.pixels) <= ROUNDING
     assert saved.info["infotexts"][5:] == expected.info["infotexts"]
     assert "Ditail show content: True" in saved.infotext
-    assert len(list(webui.data.rglob("*-ditail-content*.png"))) == 4
     assert sorted(records.loads) == ["alpha.safetensors", "beta.safetensors"]  # only to decode
     assert all(call.sampling for call in records.calls)
     again, records = ask(webui, probe, showing, **size)
     assert off(again.pixels, pictures) <= ROUNDING
     assert records.loads == []
+
+
+@pytest.mark.parametrize("pattern", ["", "picture-[generation_number]", "[batch_number]-[seed]"])
+def test_each_saved_content_picture_stands_beside_its_result(webui: WebUI, pattern: str, tmp_path: Path):
+    naming = {"samples_filename_pattern": pattern, "save_images_add_number": not pattern}
+    saving = {"outdir_txt2img_samples": str(tmp_path), "samples_save": True, "save_to_dirs": False, **naming}
+    with options(webui, saving):
+        answer = webui.txt2img({**BETA, "show_content": True}, save_images=True, batch_size=2, n_iter=2)
+        assert answer.status == 200, answer.sentence
+    contents = {file.name.removesuffix("-ditail-content.png"): file for file in tmp_path.glob("*-ditail-content.png")}
+    results = {file.stem: file for file in tmp_path.glob("*.png") if file not in contents.values()}
+    assert len(contents) == len(results) == 4
+    assert sorted(pixels(file) for file in contents.values()) == sorted(answer.pixels[5:])
+    for name in contents if pattern else ():
+        assert seed_in(contents[name]) == seed_in(results[name])
 
 
 def test_the_infotext_makes_the_picture_again(webui: WebUI, probe: Probe):

@@ -72,8 +72,8 @@ def small(page: Page, tab: str) -> None:
 
 def generate(page: Page, tab: str) -> str:
     """Click, wait for the picture, give its infotext."""
-    page.click(f"#{tab}_generate")
-    wait(lambda: page.run(f"return gradioApp().querySelectorAll('#{tab}_gallery img').length"), "a picture")
+    pictures = f"return gradioApp().querySelectorAll('#{tab}_gallery img').length"
+    page.generate(tab, lambda: page.run(pictures), "a picture")
     return wait(lambda: page.text(f"#html_info_{tab}"), "the infotext")
 
 

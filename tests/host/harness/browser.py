@@ -27,6 +27,11 @@ return app.querySelector('#txt2img_generate') !== null && app.querySelector('#se
     && app.querySelector('#script_img2img_ditail_enabled') !== null;
 """
 
+DRAWN = """
+const picture = gradioApp().querySelector(arguments[0] + ' img');
+return picture !== null && picture.complete && picture.naturalWidth > 0;
+"""
+
 SET_VALUE = """
 const input = gradioApp().querySelector(arguments[0]);
 input.value = arguments[1];
@@ -69,14 +74,20 @@ def browser() -> Iterator[Any]:
             driver.quit()
 
 
-def wait(condition: Callable[[], Any], what: str, limit: float = 120) -> Any:
-    """Ask again until there is an answer."""
+def wait(condition: Callable[[], Any], what: str, limit: float = 120, *, final: bool = True) -> Any:
+    """Ask again until there is an answer.
+
+    Raises:
+        AssertionError: there was none within ``limit`` seconds, and the wait was to be the ``final`` one.
+    """
     end = time.monotonic() + limit
     while time.monotonic() < end:
         answer = condition()
         if answer:
             return answer
         time.sleep(0.2)
+    if not final:
+        return None
     raise AssertionError(f"waited {limit} s for {what}")
 
 
@@ -86,10 +97,13 @@ class Page:
     def __init__(self, driver: Any, url: str) -> None:
         self.driver = driver
         self.url = url
+        # a window that another browser's lies over has no focus, and its drop-downs never open
+        driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
         self.open()
 
     def open(self) -> None:
-        """Load the page, or load it again."""
+        """Load the page, or load it again; what it logged before is forgotten."""
+        self.driver.get_log("browser")
         self.driver.get(self.url)
         wait(self._ready, "the page")
         time.sleep(2)  # its scripts attach themselves to what has just been drawn
@@ -135,8 +149,27 @@ class Page:
         from selenium.webdriver.common.by import By
 
         self.driver.find_element(By.CSS_SELECTOR, f"{selector} input[type=file]").send_keys(str(file))
-        drawn = "return gradioApp().querySelector(arguments[0]) !== null"
-        wait(lambda: self.run(drawn, f"{selector} img"), "the picture to be shown", 20)
+        wait(lambda: self.run(DRAWN, selector), "the picture to be shown", 60)
+        time.sleep(1)  # what can be painted on takes its value from the canvas, after the picture
+
+    def generate(self, tab: str, started: Callable[[], Any], what: str) -> Any:
+        """Click Generate and wait until it has ``started``, or shown; an error of the request ends the test with it.
+
+        A click that had no effect, nor an error, is repeated: a busy page may have been drawing itself anew.
+        """
+
+        def answer() -> Any:
+            found = started()
+            if not found and (error := self.text(f"#html_log_{tab} .error")):
+                raise AssertionError(f"{error} (while waiting for {what})")
+            return found
+
+        self.click(f"#{tab}_generate")
+        time.sleep(0.3)
+        wait(lambda: answer() or self.visible(f"#{tab}_interrupt"), "a click to be heard", 20, final=False)
+        if not answer() and not self.visible(f"#{tab}_interrupt"):
+            self.click(f"#{tab}_generate")
+        return wait(answer, what)
 
     def paint(self, selector: str, across: float, down: float) -> None:
         """Draw one line over a sketch, from its middle, in parts of its width and height."""

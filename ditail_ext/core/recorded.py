@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import TrajectoryError
 from .schedule import Level
-from .trajectory import SAME_LEVEL
+from .trajectory import SAME_LEVEL, between
 
 
 class RecordedLatent(NamedTuple):
@@ -93,17 +93,10 @@ class RecordedRun:
             return self._recorded((max if below else min)(ends, key=lambda index: self.levels[index].sigma))
         low = min(below, key=lambda index: (-self.levels[index].sigma, abs(index - evaluation)))
         high = min(above, key=lambda index: (self.levels[index].sigma, abs(index - evaluation)))
-        return RecordedLatent(None, self._between(low, high, level))
+        return RecordedLatent(None, between(self.levels, self.latents, low, high, level))
 
     def _recorded(self, index: int) -> RecordedLatent:
         return RecordedLatent(index, self.latents[index])
-
-    def _between(self, low: int, high: int, level: Level) -> Tensor:
-        below, above = self.levels[low], self.levels[high]
-        weight = (level.sigma - below.sigma) / (above.sigma - below.sigma)
-        lower = level.signal * (1.0 - weight) / below.signal
-        upper = level.signal * weight / above.signal
-        return lower * self.latents[low] + upper * self.latents[high]
 
     def to(self, device: torch.device | str) -> RecordedRun:
         """The same run on another device; the picture stays where it is."""

@@ -84,15 +84,7 @@ class SourceTrajectory:
                 f"for {level.sigma:.4g}; invert along the sampler's own levels."
             )
         high = next(index for index, sigma in enumerate(sigmas) if sigma > level.sigma)
-        return self._between(high - 1, high, level)
-
-    def _between(self, low: int, high: int, level: Level) -> Tensor:
-        """x = a ((1 - w) x_low / a_low + w x_high / a_high), with w linear in sigma; finite at every level."""
-        below, above = self.levels[low], self.levels[high]
-        weight = (level.sigma - below.sigma) / (above.sigma - below.sigma)
-        lower = level.signal * (1.0 - weight) / below.signal
-        upper = level.signal * weight / above.signal
-        return lower * self.latents[low] + upper * self.latents[high]
+        return between(self.levels, self.latents, high - 1, high, level)
 
     def to(self, device: torch.device | str) -> SourceTrajectory:
         """The same trajectory on another device."""
@@ -152,3 +144,25 @@ class SourceTrajectory:
             return cls(levels, latents, json.loads(header["metadata"]))
         except (KeyError, TypeError, ValueError, ScheduleError) as error:
             raise TrajectoryError(f"{source} has a damaged header; invert the picture again.") from error
+
+
+def between(levels: Sequence[Level], latents: Tensor, low: int, high: int, level: Level) -> Tensor:
+    """The latents of a level between two others: VE latents linear in sigma.
+
+    ``x = a ((1 - w) x_low / a_low + w x_high / a_high)`` with w linear in sigma; finite at every level.
+
+    Args:
+        levels: of the latents.
+        latents: (levels, B, C, H, W), VP scaling.
+        low: index of the less noisy one.
+        high: index of the noisier one.
+        level: between the two.
+
+    Returns:
+        (B, C, H, W), VP scaling.
+    """
+    below, above = levels[low], levels[high]
+    weight = (level.sigma - below.sigma) / (above.sigma - below.sigma)
+    lower = level.signal * (1.0 - weight) / below.signal
+    upper = level.signal * weight / above.signal
+    return lower * latents[low] + upper * latents[high]

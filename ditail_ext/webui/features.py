@@ -7,12 +7,9 @@ Where something else may change it unseen (another extension's hooks, an inpaint
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,6 +20,7 @@ from torch import nn
 from ..core import BankSlot, Shortcut
 from ..settings import Settings
 from . import cache, networks
+from .identity import file_identity, key_of
 from .mixing import Mix
 from .options import features_bytes
 
@@ -94,15 +92,13 @@ def _sees_a_picture(unet: nn.Module) -> bool:
 
 
 def _key(p: Any, settings: Settings, trajectory_keys: Sequence[str], mix: Mix | None) -> str:
-    file = Path(shared.sd_model.sd_checkpoint_info.filename)
-    stat = file.stat()
     depends_on = {
         "trajectories": list(trajectory_keys),
-        "target": [str(file.resolve()), stat.st_size, stat.st_mtime_ns],
+        "target": file_identity(shared.sd_model.sd_checkpoint_info.filename),
         "mix": None if mix is None else mix.identity(),
         "networks": networks.active_now(),
         "layers": settings.layer_profile,
         "options": [repr(getattr(shared.opts, name, None)) for name in _OPTIONS],
         "computing": [str(devices.dtype_unet), str(devices.device), bool(p.tiling), p.width, p.height],
     }
-    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+    return key_of(depends_on)

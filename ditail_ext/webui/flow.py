@@ -14,7 +14,7 @@ from .checkpoint import check_file, check_pair, find_source, find_vae
 from .conditions import inversion_prompts
 from .generation import ContentGenerator
 from .infotext import parameters, source_title
-from .inversion import InversionTask, Inverter, Source
+from .inversion import InversionTask, Inverter
 from .levels import SamplerPlan, plan_sampler
 from .mixing import SETTINGS as MIX_SETTINGS
 from .mixing import Mix, find_mix, why_no_mix
@@ -24,6 +24,7 @@ from .region import mask_hash, region_of
 from .request import Request
 from .run_request import run_tasks
 from .sampling import Sampling
+from .source import Source
 from .timing import of_this_device
 
 _BATCHES = "ditail_batches"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -19,15 +19,15 @@ from torch import Tensor
 from ..core import RecordedRun
 from ..errors import CheckpointError
 from . import networks
-from .cache import features, trajectories
-from .inversion import KEY, Source, file_identity, same_random_numbers, vae_of
-from .model import original_forward, precision, schedule_of, unet_of
+from .cache import trajectories
+from .identity import KEY, file_identity
+from .model import precision, schedule_of, unet_of
 from .options import cache_bytes
 from .progress import InversionStopped, SourceProgress, stop_asked
 from .recorder import RunRecorder
 from .run_request import RunTask, batches, host_request, run_key
 from .shown import ContentPicture
-from .swap import source_loaded
+from .source import Source, at_work, vae_of
 from .timing import Part, TimeSplit
 
 logger = logging.getLogger("ditail")
@@ -85,30 +85,18 @@ class ContentGenerator:
         together = batches(self._p, missing)
         progress = SourceProgress("generating the content", self._p.steps, self._p.n_iter, max(len(together), 1))
         done: dict[str, RecordedRun] = {}
-        if devices.device.type == "cuda":
-            features.clear()  # the swap and the run need the room more
-        progress.begin()
-        try:
-            with ExitStack() as stack:
-                stack.enter_context(same_random_numbers())
-                stack.enter_context(torch.no_grad())
-                stack.enter_context(networks.none_active())
-                stack.enter_context(_host_notes_kept())
-                vae = self._source.vae if self._decode else None
-                model = stack.enter_context(source_loaded(self._source.info, vae, self._times))
-                stack.enter_context(original_forward(unet_of(model)))
-                for index, batch in enumerate(together):
-                    if index:
-                        progress.next()
-                    with self._times.part(Part.GENERATE):
-                        done.update(self._run(model, batch))
-                for key, run in {**undecoded, **done}.items():
-                    if self._decode:
-                        self._add_picture(model, run)
-                    done[key] = run
-                    trajectories.put(key, run, cache_bytes())
-        finally:
-            progress.end()
+        vae = self._source.vae if self._decode else None
+        with _host_notes_kept(), at_work(self._source, vae, progress, self._times) as model:
+            for index, batch in enumerate(together):
+                if index:
+                    progress.next()
+                with self._times.part(Part.GENERATE):
+                    done.update(self._run(model, batch))
+            for key, run in {**undecoded, **done}.items():
+                if self._decode:
+                    self._add_picture(model, run)
+                done[key] = run
+                trajectories.put(key, run, cache_bytes())
         return done
 
     def _run(self, model: Any, batch: Mapping[str, RunTask]) -> dict[str, RecordedRun]:

@@ -19,7 +19,7 @@ from .. import __version__
 from ..settings import SAME_AS_TARGET, Settings
 from . import networks
 from .grid_styles import Style
-from .inversion import embeddings_now, file_identity
+from .identity import embeddings_now, file_identity
 from .mixing import mix_file
 from .request import Request
 from .xyz import OVERRIDES

@@ -2,52 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from modules import devices, sd_hijack, sd_vae, shared
+from modules import devices, shared
 from torch import Tensor
 
 from ..core import InversionRule, Level, NoiseSchedule, SourceTrajectory, invert
 from ..settings import Settings
 from . import disk, networks
-from .cache import features, trajectories
+from .cache import trajectories
 from .conditions import InversionPrompts, inversion_condition
+from .identity import CONDITIONING_OPTIONS, KEY, embeddings_now, file_identity, key_of
 from .levels import SamplerPlan
-from .model import encode_picture, noise_predictor, original_forward, precision, schedule_of, unet_of
+from .model import encode_picture, noise_predictor, precision, schedule_of
 from .options import cache_bytes, disk_bytes
 from .picture import PreparedPicture
 from .progress import InversionProgress
-from .swap import source_loaded
+from .source import Source, at_work, vae_of
 from .timing import Part, TimeSplit
 
 logger = logging.getLogger("ditail")
-
-
-KEY = "key"
-"""Of a trajectory's metadata: what identifies everything that it depends on."""
-
-CONDITIONING_OPTIONS = (
-    *("CLIP_stop_at_last_layers", "emphasis", "use_old_emphasis_implementation", "comma_padding_backtrack"),
-    *("enable_emphasis", "sdxl_crop_left", "sdxl_crop_top", "fp8_storage", "cache_fp16_weight", "upcast_attn"),
-    *("sd_noise_schedule", "use_downcasted_alpha_bar", "use_old_scheduling", "sd_lora", "lora_functional"),
-    *("cross_attention_optimization", "tiling"),
-)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Who inverts: a checkpoint of the host, and the file of a VAE, or ``None`` for the one resolved for it."""
-
-    info: Any
-    vae: str | None
 
 
 @dataclass(frozen=True)
@@ -90,24 +68,13 @@ class Inverter:
         limit = cache_bytes()
         target = schedule_of(shared.sd_model)
         done: dict[str, SourceTrajectory] = {}
-        if devices.device.type == "cuda":
-            features.clear()  # the swap and the inversion need the room more
-        progress.begin()
-        try:
-            with ExitStack() as stack:
-                stack.enter_context(same_random_numbers())
-                stack.enter_context(torch.no_grad())
-                stack.enter_context(networks.none_active())
-                model = stack.enter_context(source_loaded(self._source.info, self._source.vae, self._times))
-                stack.enter_context(original_forward(unet_of(model)))
-                for key, task in missing.items():
-                    progress.check()
-                    done[key] = self._invert(model, task, target, progress)
-                    done[key].metadata[KEY] = key
-                    trajectories.put(key, done[key], limit)
-                    disk.kept_folder().put(key, done[key], disk_bytes())
-        finally:
-            progress.end()
+        with at_work(self._source, self._source.vae, progress, self._times) as model:
+            for key, task in missing.items():
+                progress.check()
+                done[key] = self._invert(model, task, target, progress)
+                done[key].metadata[KEY] = key
+                trajectories.put(key, done[key], limit)
+                disk.kept_folder().put(key, done[key], disk_bytes())
         return done
 
     def _invert(
@@ -145,7 +112,7 @@ class Inverter:
             "embeddings": embeddings_now(),
             "precision": [str(devices.dtype_unet), str(devices.dtype_vae), str(devices.device), self._tiling],
         }
-        return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+        return key_of(depends_on)
 
 
 def _kept(key: str) -> SourceTrajectory | None:
@@ -171,32 +138,3 @@ def _for_source(levels: Sequence[Level], target: NoiseSchedule, source: NoiseSch
     if torch.allclose(target.alpha_bar, source.alpha_bar, rtol=1e-6, atol=0.0):
         return list(levels)
     return [Level(source.at_sigma(level.sigma).timestep, level.alpha_bar) for level in levels]
-
-
-def same_random_numbers() -> Any:
-    """A context that leaves the random numbers of the generation alone: loading a model draws some."""
-    gpus = [devices.device] if devices.device.type == "cuda" else []
-    return torch.random.fork_rng(devices=gpus)
-
-
-def file_identity(path: str | None) -> list[Any] | None:
-    """Path, size and time of change: what tells a file from another of its name."""
-    if path is None:
-        return None
-    stat = Path(path).stat()
-    return [str(Path(path).resolve()), stat.st_size, stat.st_mtime_ns]
-
-
-def vae_of(info: Any) -> str | None:
-    """The file of the VAE that the host resolves for a checkpoint; ``None`` for the checkpoint's own."""
-    if shared.sd_model.sd_checkpoint_info.filename == info.filename:
-        file: str | None = sd_vae.loaded_vae_file
-    else:
-        file = sd_vae.resolve_vae(info.filename).vae
-    return file if file is not None and Path(file).is_file() else None
-
-
-def embeddings_now() -> list[list[str]]:
-    """Textual inversions by name and content: a prompt may use any of them."""
-    known = sd_hijack.model_hijack.embedding_db.word_embeddings
-    return sorted([name, str(getattr(embedding, "shorthash", ""))] for name, embedding in known.items())

@@ -21,7 +21,7 @@ from ..errors import CheckpointError
 from ..settings import NO_MIX, Settings
 from . import networks
 from .checkpoint import find_checkpoint, read_keys
-from .inversion import file_identity
+from .identity import file_identity
 from .model import unet_of
 from .timing import Part, TimeSplit
 

@@ -20,46 +20,45 @@ AUTOMATIC = -1
 
 def add_options() -> None:
     """Add the options; for ``on_ui_settings``."""
-    limit = shared.OptionInfo(
-        DEFAULT_CACHE_MB,
+    _add_megabytes(
+        CACHE_MB,
         "Memory for kept inversions (MB)",
-        gr.Slider,
+        DEFAULT_CACHE_MB,
         {"minimum": 0, "maximum": 4096, "step": 16},
-        section=SECTION,
-    ).info("with a kept inversion the source checkpoint is not loaded again; 0 keeps none")
-    shared.opts.add_option(CACHE_MB, limit)
-    on_disk = shared.OptionInfo(
-        0,
-        "Disk space for kept inversions (MB)",
-        gr.Slider,
-        {"minimum": 0, "maximum": 65536, "step": 64},
-        section=SECTION,
-    ).info("inversions on disk outlive the WebUI; 0 keeps none")
-    shared.opts.add_option(DISK_MB, on_disk)
-    cells = shared.OptionInfo(
-        DEFAULT_GRID_MB,
-        "Disk space for kept cells of grids (MB)",
-        gr.Slider,
-        {"minimum": 0, "maximum": 65536, "step": 64},
-        section=SECTION,
-    ).info("a cell that is kept is not made again; those of a grid that was broken off are kept in any case")
-    shared.opts.add_option(GRID_MB, cells)
-    features = shared.OptionInfo(
-        AUTOMATIC,
-        "Memory for recorded features (MB)",
-        gr.Slider,
-        {"minimum": AUTOMATIC, "maximum": 32768, "step": 1},
-        section=SECTION,
-    ).info(
-        "with kept features another picture from the same source and target takes about as long as plain img2img; "
-        "SD1.5 at 512x512 and 50 steps needs about 650 MB in half precision; -1: a quarter of what is free, 0: none"
+        "with a kept inversion the source checkpoint is not loaded again; 0 keeps none",
     )
-    shared.opts.add_option(FEATURES_MB, features)
+    _add_megabytes(
+        DISK_MB,
+        "Disk space for kept inversions (MB)",
+        0,
+        {"minimum": 0, "maximum": 65536, "step": 64},
+        "inversions on disk outlive the WebUI; 0 keeps none",
+    )
+    _add_megabytes(
+        GRID_MB,
+        "Disk space for kept cells of grids (MB)",
+        DEFAULT_GRID_MB,
+        {"minimum": 0, "maximum": 65536, "step": 64},
+        "a cell that is kept is not made again; those of a grid that was broken off are kept in any case",
+    )
+    _add_megabytes(
+        FEATURES_MB,
+        "Memory for recorded features (MB)",
+        AUTOMATIC,
+        {"minimum": AUTOMATIC, "maximum": 32768, "step": 1},
+        "with kept features another picture from the same source and target takes about as long as plain img2img; "
+        "SD1.5 at 512x512 and 50 steps needs about 650 MB in half precision; -1: a quarter of what is free, 0: none",
+    )
     exact = shared.OptionInfo(False, "Exact times on a GPU", gr.Checkbox, section=SECTION).info(
         "the log and the result's info say where the seconds went; unless the GPU is waited for at each part's end, "
         "they go to the part that waits first; waiting makes the generation a little slower"
     )
     shared.opts.add_option(EXACT_TIMES, exact)
+
+
+def _add_megabytes(name: str, label: str, default: int, limits: dict[str, int], info: str) -> None:
+    option = shared.OptionInfo(default, label, gr.Slider, limits, section=SECTION).info(info)
+    shared.opts.add_option(name, option)
 
 
 def cache_bytes() -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +12,9 @@ from modules.processing_scripts.comments import strip_comments
 
 from ..settings import Settings
 from . import networks
-from .inversion import CONDITIONING_OPTIONS, Source, embeddings_now, file_identity
+from .identity import CONDITIONING_OPTIONS, embeddings_now, file_identity, key_of
 from .picture import first_pass_size
+from .source import Source
 
 _SECTIONS = ("sd", "sdxl", "optimizations", "compatibility", "sampler-params")
 """Sections of the host's settings page with what may change a sampling run, ..."""
@@ -137,7 +136,7 @@ def run_key(p: Any, task: RunTask, source: Source) -> str:
         "embeddings": embeddings_now(),
         "precision": [str(devices.dtype_unet), str(devices.device)],
     }
-    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+    return key_of(depends_on)
 
 
 def _options() -> list[str]:

@@ -22,7 +22,7 @@ from ..settings import Settings
 from . import features
 from .batch import BatchSampling
 from .failure import visible
-from .inversion import KEY
+from .identity import KEY
 from .latents import latents_of
 from .levels import SamplerPlan
 from .mixing import Mix, mixed_target

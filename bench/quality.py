@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from bench import quality_tables
 from bench.quality_methods import Task, content, redraw
-from bench.quality_plan import Method, comparison, generated, knobs, windows
+from bench.quality_plan import Method, comparison, full, generated, generated_full, knobs, windows
 from bench.quality_scores import Reference, Score, score, true_areas
 from demo import classifier, tokenizer
 from demo.parts import SHIPPED, Models, load
@@ -39,6 +39,14 @@ log = logging.getLogger(__name__)
 FIRST_SCENE = 20_000  # held out: trainings draw from a million on, demo.measure from ten thousand on
 BATCH = 3
 REFERENCES = 36  # pictures of each target model for its colour and texture
+SETS = {
+    "comparison": comparison,
+    "knobs": knobs,
+    "windows": windows,
+    "generated": generated,
+    "full": full,
+    "generated-full": generated_full,
+}
 OUT = Path(__file__).parents[1] / "out" / "quality"
 
 
@@ -123,8 +131,7 @@ def units(scenes: int, rounds: int) -> list[Unit]:
 
 def methods_of(names: Sequence[str]) -> dict[str, list[Method]]:
     """The sets of methods by name."""
-    sets = {"comparison": comparison(), "knobs": knobs(), "windows": windows(), "generated": generated()}
-    return {name: sets[name] for name in names}
+    return {name: SETS[name]() for name in names}
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -170,7 +177,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=54)
     parser.add_argument("--rounds", type=int, default=1, help="6: every scene through every pair of styles")
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--sets", nargs="+", default=["comparison", "knobs", "windows", "generated"])
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -12,7 +12,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from bench.quality_plan import DEFAULT, Kind
+from bench.quality_plan import DEFAULT, FULL, RATIOS_FULL, Kind
 from bench.quality_tables import STRUCTURE, Point, by_kind, points, read
 from ditail_ext.settings import TABLE
 
@@ -25,7 +25,9 @@ LABELS = {
     "style_distance": "distance to the target's own pictures",
     "faithful": "things right in shape and colour",
 }
+FULL_LAYERS = "Ditail, full layers, by both ratios"
 COLOURS = {
+    FULL_LAYERS: "#8e44ad",
     Kind.DITAIL.value: "#c0392b",
     Kind.IMG2IMG.value: "#2c3e50",
     Kind.NO_INJECTION.value: "#e67e22",
@@ -44,10 +46,12 @@ def write(folder: Path) -> None:
     _draw_comparison(common, "img2img")
     for kind in (Kind.NO_INJECTION, Kind.NO_INVERSION, Kind.TARGET_INVERTS):
         _draw_comparison({**common, kind.value: curves[kind.value]}, kind.name.lower().replace("_", "-"))
+    if full := [p for p in ditail if p.knob == RATIOS_FULL]:
+        _draw_comparison({**common, FULL_LAYERS: full}, "full-layers")
     if generated := curves[Kind.GENERATED.value]:
         _draw_comparison({Kind.GENERATED.value: generated}, "generated")
     default = next(p for p in main if p.value == _default_value("positive scale"))
-    for knob in dict.fromkeys(p.knob for p in ditail):
+    for knob in dict.fromkeys(p.knob for p in ditail if not p.knob.endswith(FULL)):
         _draw_knob(knob, [p for p in ditail if p.knob == knob], default)
 
 

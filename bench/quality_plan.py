@@ -49,6 +49,11 @@ class Method:
 
 DEFAULT = Method(Kind.DITAIL)
 
+FULL = ", full"
+"""At the end of what is varied with the full layer profile."""
+
+RATIOS_FULL = f"both ratios{FULL}"
+
 
 def comparison() -> list[Method]:
     """The curves of structure against style."""
@@ -78,6 +83,34 @@ def windows() -> list[Method]:
     methods.append(replace(DEFAULT, knob="feature weight", value="0.5", feature_weight=0.5))
     methods.append(replace(DEFAULT, knob="attention weight", value="0.5", attention_weight=0.5))
     return [*methods, replace(DEFAULT, knob="layer profile", value="strong", layer_profile="strong")]
+
+
+def full() -> list[Method]:
+    """The full layer profile, in which injection does what it can: its windows and weights, and the positive scale.
+
+    Windows of one length for both, which is how far the layout is held; then one setting at a time away from 0.6.
+    """
+    base = replace(DEFAULT, layer_profile="full")
+    held = _held(base, 0.6)
+    methods = [replace(base, knob="layer profile", value="full")]
+    methods += [replace(held, knob=f"positive scale{FULL}", value=f"{a:g}", positive_scale=a) for a in (1.0, 2.0, 5.0)]
+    methods += [replace(_held(base, r), knob=RATIOS_FULL, value=f"{r:g}") for r in (0.2, 0.4, 0.6, 1.0)]
+    methods.append(replace(_held(base, 0.6, 0.0), knob=f"feature alone{FULL}", value="0.6"))
+    methods.append(replace(_held(base, 0.0, 0.6), knob=f"attention alone{FULL}", value="0.6"))
+    half = replace(held, feature_weight=0.5, attention_weight=0.5)
+    return [*methods, replace(half, knob=f"both weights{FULL}", value="0.5")]
+
+
+def generated_full() -> list[Method]:
+    """The source generates the content, and the full layer profile carries it over for longer and longer."""
+    base = Method(Kind.GENERATED, RATIOS_FULL, layer_profile="full")
+    held = [replace(_held(base, r), value=f"full {r:g}") for r in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    half = replace(_held(base, 0.6), value="full 0.6, half weight", feature_weight=0.5, attention_weight=0.5)
+    return [*held, half]
+
+
+def _held(method: Method, feature: float, attention: float | None = None) -> Method:
+    return replace(method, feature_ratio=feature, attention_ratio=feature if attention is None else attention)
 
 
 def generated() -> list[Method]:

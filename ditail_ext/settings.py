@@ -202,8 +202,9 @@ class Settings:
         "Layer profile",
         "Ditail layers",
         "default: the paper's layers (SDXL: Ctrl-X's). strong: self-attention in more decoder blocks, which keeps "
-        "more of the source.",
-        choices=("default", "strong"),
+        "more of the source. full: the feature in all later blocks, too, which keeps most; lower the ratios if the "
+        "source's look comes along.",
+        choices=("default", "strong", "full"),
     )
     feature_start: float = _share(
         0.0,

@@ -4,6 +4,9 @@ The layers are Plug-and-Play's (arXiv 2211.12572), which Ditail takes over: the 
 block 4 and the self-attention queries and keys of decoder blocks 4-11 of the SD1/SD2 UNet. For SDXL the paper
 defines none; Ctrl-X (arXiv 2406.07540) injects block 0's feature and the self-attention of blocks 0-2, which
 have the same stride, and leaves out block 1's feature, which B-LoRA and InstantStyle found to carry the style.
+
+The profile "full" is ours: where one feature does not carry the layout (UNets with much of their width near the
+picture's own resolution), the features of all later decoder blocks do, at the price of the source's look.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from ..errors import UnsupportedModelError
 
 DEFAULT_PROFILE = "default"
 STRONG_PROFILE = "strong"
+FULL_PROFILE = "full"
 
 
 class SiteKind(Enum):
@@ -63,6 +67,7 @@ FAMILIES = (
         profiles={
             DEFAULT_PROFILE: LayerProfile((4,), tuple(range(4, 12))),
             STRONG_PROFILE: LayerProfile((4,), tuple(range(3, 12))),
+            FULL_PROFILE: LayerProfile(tuple(range(4, 12)), tuple(range(3, 12))),
         },
     ),
     Family(
@@ -72,11 +77,12 @@ FAMILIES = (
         profiles={
             DEFAULT_PROFILE: LayerProfile((0,), (0, 1, 2)),
             STRONG_PROFILE: LayerProfile((0,), tuple(range(6))),
+            FULL_PROFILE: LayerProfile((0, *range(2, 9)), tuple(range(6))),
         },
     ),
 )
 
-PROFILE_NAMES = (DEFAULT_PROFILE, STRONG_PROFILE)
+PROFILE_NAMES = (DEFAULT_PROFILE, STRONG_PROFILE, FULL_PROFILE)
 
 _REFUSAL = "Ditail works with SD1.x, SD2.x and SDXL base checkpoints; choose one of these."
 

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ditail_ext.core import (
+    PROFILE_NAMES,
     Injection,
     NoiseSchedule,
     Prompts,
@@ -28,7 +29,7 @@ def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def run(unet, shortcut, *, pictures=1, images=1, region=None, split=False, dtype=torch.float32):
+def run(unet, shortcut, *, pictures=1, images=1, region=None, split=False, dtype=torch.float32, **more):
     def predict(latent, level, cond):
         timesteps = torch.full((len(latent),), level.timestep)
         with nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype):
@@ -38,7 +39,7 @@ def run(unet, shortcut, *, pictures=1, images=1, region=None, split=False, dtype
     prompts = Prompts(noise(images, 7, 16, seed=2), noise(1, 7, 16, seed=3), noise(1, 7, 16, seed=4))
     windows = {"feature_window": Window(0, 3), "attention_window": Window(0, 2)}
     start = noise(images, 4, 16, 24, seed=5)
-    with Injection(unet, region=region, shortcut=shortcut, **windows) as injection:
+    with Injection(unet, region=region, shortcut=shortcut, **windows, **more) as injection:
         options = {"cfg_scale": 3.0, "trajectory": trajectory, "injection": injection, "split_calls": split}
         return sample(predict, start, LEVELS, prompts, **options)
 
@@ -55,6 +56,20 @@ def test_equals_the_reference(make_unet, layout, pictures, images, shortcut):
     reference = run(unet, Shortcut.REFERENCE, pictures=pictures, images=images)
     assert distance(run(unet, shortcut, pictures=pictures, images=images), reference) < 1e-5
     assert distance(run(unet, shortcut, pictures=pictures, images=images, split=True), reference) < 1e-5
+
+
+@pytest.mark.parametrize("layout", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("profile", PROFILE_NAMES)
+@pytest.mark.parametrize("shortcut", FAST)
+def test_equals_the_reference_in_every_layer_profile(make_unet, layout, profile, shortcut):
+    unet = make_unet(layout)
+    reference = run(unet, Shortcut.REFERENCE, images=2, profile=profile)
+    assert distance(run(unet, shortcut, images=2, profile=profile), reference) < 1e-5
+
+
+def test_the_profiles_are_three(make_unet):
+    results = [run(make_unet("sd1"), Shortcut.PROJECTIONS, profile=profile) for profile in PROFILE_NAMES]
+    assert all(distance(one, other) > 1e-4 for one, other in zip(results, results[1:] + results[:1], strict=True))
 
 
 @pytest.mark.parametrize("layout", ["sd1", "sdxl"])

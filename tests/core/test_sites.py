@@ -32,6 +32,8 @@ def test_sd1_and_sd2(make_unet, layout):
     assert named(find_sites(unet)) == expected
     assert named(find_sites(unet, "default")) == expected
     assert named(find_sites(unet, "strong")) == [*attention(3), *expected]
+    everywhere = [site for block in range(4, 12) for site in (feature(block), *attention(block))]
+    assert named(find_sites(unet, "full")) == [*attention(3), *everywhere]
 
 
 def test_the_golden_unets(unets):
@@ -45,6 +47,9 @@ def test_sdxl(make_unet):
     assert named(find_sites(unet)) == expected
     strong = [*expected, *[site for block in range(3, 6) for site in attention(block, depth=2)]]
     assert named(find_sites(unet, "strong")) == strong
+    full = named(find_sites(unet, "full"))
+    assert [site for site in full if site in strong] == strong
+    assert [site for site in full if site not in strong] == [feature(block) for block in range(2, 9)]
     assert len(expected) == 1 + 3 * 2 * 2
     assert len(strong) == 1 + 6 * 2 * 2
 

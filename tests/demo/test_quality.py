@@ -1,6 +1,7 @@
 """The quality bench's measures: what is equal scores 1, what is moved or restyled scores as it should."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("transformers")
 
-from bench.quality_plan import DEFAULT, Kind, Method, comparison, generated, knobs, windows
+from bench.quality import Unit, Workshop
+from bench.quality_plan import DEFAULT, Kind, Method, comparison, full, generated, generated_full, knobs, windows
 from bench.quality_scores import Reference, boundary_f1, iou, outline, self_similarity, true_areas
 from bench.quality_tables import MEASURES, Point, lead, points
+from demo import tokenizer
+from demo.parts import SHIPPED
 from demo.styles import draw
 from demo.world import make_scene
 
@@ -93,6 +97,27 @@ def test_generated_sources_are_compared_with_the_target_alone():
     off = [m for m in generated() if m.feature_ratio == m.attention_ratio == 0]
     assert len(off) == 1
     assert len({(m.knob, m.value) for m in generated()}) == len(generated())
+
+
+def test_all_of_the_full_layers_methods_are_distinct_and_use_them():
+    for methods in (full(), generated_full()):
+        assert {m.layer_profile for m in methods} == {"full"}
+        assert len({(m.knob, m.value) for m in methods}) == len({replace(m, knob="", value="") for m in methods})
+        assert len({(m.knob, m.value) for m in methods}) == len(methods)
+
+
+def test_the_full_layers_carry_a_generated_layout_over(tmp_path: Path):
+    """Two checkpoints, one noise: without injection each draws its own scene, with it the source's."""
+    tokenizer.write(tmp_path)
+    workshop = Workshop(SHIPPED, tmp_path)
+    reference = Reference.of(np.stack([draw(scene, "ink", 192) for scene in SCENES]))
+    held = Method(Kind.GENERATED, value="on", layer_profile="full", feature_ratio=0.6, attention_ratio=0.6, steps=10)
+    off = replace(held, value="off", feature_ratio=0.0, attention_ratio=0.0)
+    rows = workshop.run(Unit(0, "shaded", "ink"), [held, off], {"ink": reference})
+    overlap = {
+        m.value: np.mean([float(str(row["iou"])) for row in rows if row["value"] == m.value]) for m in (held, off)
+    }
+    assert overlap["on"] > overlap["off"] + 0.2
 
 
 def test_true_areas_cover_what_is_drawn():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench import equality
-from bench.equality import BATCHES, Case, distance, errors, fast, injection_effect, precision_error, three_rows
+from bench.equality import BATCHES, Case, distance, errors, fast, injection_effect, three_rows
 from bench.shapes import SHAPES, Shape
 from ditail_ext.core import BankShelf, Shortcut
 
@@ -32,13 +32,10 @@ def test_single_precision(shape: Shape, masked: bool, sources: int, images: int)
 @HALVES
 @pytest.mark.parametrize(("sources", "images", "masked"), [(1, 1, False), (1, 3, True)])
 def test_half_precision(shape: Shape, dtype: torch.dtype, sources: int, images: int, masked: bool):
-    """What the hosts use is far within the limit. The shared map rounds otherwise than the attention kernel, in bf16
-    by more than the limit, but no more than the precision itself does."""
+    """The shared map rounds otherwise than the attention kernel; it stays within the limit, too."""
     case = Case(shape, dtype, sources, images, masked)
     found = errors(case, [Shortcut.PROJECTIONS] if masked else [Shortcut.PROJECTIONS, Shortcut.SHARED_MAP])
-    limit = {Shortcut.PROJECTIONS.value: HALF}
-    limit[Shortcut.SHARED_MAP.value] = HALF if dtype == torch.float16 else 1.5 * precision_error(case)
-    assert all(error < limit[shortcut] for (shortcut, _), error in found.items()), (found, limit)
+    assert max(found.values()) < HALF, found
 
 
 def test_the_yardstick_can_tell(monkeypatch: pytest.MonkeyPatch):

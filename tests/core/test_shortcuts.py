@@ -73,11 +73,18 @@ def test_the_profiles_are_three(make_unet):
 
 
 @pytest.mark.parametrize("layout", ["sd1", "sdxl"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shortcut", FAST)
-def test_equals_the_reference_in_half_precision(make_unet, layout, shortcut):
+def test_equals_the_reference_in_half_precision(make_unet, layout, dtype, shortcut):
     unet = make_unet(layout)
-    reference = run(unet, Shortcut.REFERENCE, images=3, dtype=torch.bfloat16)
-    assert distance(run(unet, shortcut, images=3, dtype=torch.bfloat16), reference) < 1e-2
+    reference = run(unet, Shortcut.REFERENCE, images=3, dtype=dtype)
+    assert distance(run(unet, shortcut, images=3, dtype=dtype), reference) < 1e-2
+
+
+def test_in_bfloat16_no_map_is_shared(make_unet):
+    """Its sums in another order would differ by as much as the precision itself."""
+    projections, shared = (run(make_unet("sd1"), shortcut, images=3, dtype=torch.bfloat16) for shortcut in FAST)
+    assert torch.equal(projections, shared)
 
 
 @pytest.mark.parametrize("shortcut", FAST)

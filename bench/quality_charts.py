@@ -26,7 +26,9 @@ LABELS = {
     "faithful": "things right in shape and colour",
 }
 FULL_LAYERS = "Ditail, full layers, by both ratios"
+GENERATED_FULL = "generated source, full layers, by both ratios"
 COLOURS = {
+    GENERATED_FULL: "#16a085",
     FULL_LAYERS: "#8e44ad",
     Kind.DITAIL.value: "#c0392b",
     Kind.IMG2IMG.value: "#2c3e50",
@@ -49,7 +51,9 @@ def write(folder: Path) -> None:
     if full := [p for p in ditail if p.knob == RATIOS_FULL]:
         _draw_comparison({**common, FULL_LAYERS: full}, "full-layers")
     if generated := curves[Kind.GENERATED.value]:
-        _draw_comparison({Kind.GENERATED.value: generated}, "generated")
+        held = [p for p in generated if p.knob == RATIOS_FULL and "weight" not in p.value]
+        others = [p for p in generated if p.knob != RATIOS_FULL]
+        _draw_comparison({Kind.GENERATED.value: others, GENERATED_FULL: held}, "generated")
     default = next(p for p in main if p.value == _default_value("positive scale"))
     for knob in dict.fromkeys(p.knob for p in ditail if not p.knob.endswith(FULL)):
         _draw_knob(knob, [p for p in ditail if p.knob == knob], default)
@@ -65,8 +69,9 @@ def _draw_comparison(curves: Mapping[str, Sequence[Point]], name: str) -> None:
         axis.set_ylabel(LABELS[measure])
         axis.grid(alpha=0.25)
     axes[0].legend(frameon=False, loc="lower left")
-    count = next(iter(curves.values()))[0].pictures
-    figure.suptitle(f"Structure against style; {count} pictures a point, bars: 95 % intervals over scenes")
+    counts = sorted({p.pictures for members in curves.values() for p in members})
+    pictures = " or ".join(str(count) for count in counts)
+    figure.suptitle(f"Structure against style; {pictures} pictures a point, bars: 95 % intervals over scenes")
     _save(figure, f"quality-{name}.png")
 
 

@@ -47,8 +47,8 @@ def at_work(source: Source, vae: str | None, progress: SourceProgress, times: Ti
     gpus = [devices.device] if devices.device.type == "cuda" else []
     if gpus:
         features.clear()  # the swap and the source need the room more
-    progress.begin()
     try:
+        progress.begin()
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=gpus))
             stack.enter_context(torch.no_grad())

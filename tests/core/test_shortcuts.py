@@ -48,6 +48,11 @@ def distance(one, other):
     return float((one - other).norm() / other.norm())
 
 
+def error(unet, shortcut, **options):
+    """How far a shortcut is from the reference of the same options."""
+    return distance(run(unet, shortcut, **options), run(unet, Shortcut.REFERENCE, **options))
+
+
 @pytest.mark.parametrize("layout", ["sd1", "sd2", "sdxl"])
 @pytest.mark.parametrize(("pictures", "images"), [(1, 1), (1, 3), (3, 3)])
 @pytest.mark.parametrize("shortcut", FAST)
@@ -62,9 +67,7 @@ def test_equals_the_reference(make_unet, layout, pictures, images, shortcut):
 @pytest.mark.parametrize("profile", PROFILE_NAMES)
 @pytest.mark.parametrize("shortcut", FAST)
 def test_equals_the_reference_in_every_layer_profile(make_unet, layout, profile, shortcut):
-    unet = make_unet(layout)
-    reference = run(unet, Shortcut.REFERENCE, images=2, profile=profile)
-    assert distance(run(unet, shortcut, images=2, profile=profile), reference) < 1e-5
+    assert error(make_unet(layout), shortcut, images=2, profile=profile) < 1e-5
 
 
 def test_the_profiles_are_three(make_unet):
@@ -76,9 +79,7 @@ def test_the_profiles_are_three(make_unet):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shortcut", FAST)
 def test_equals_the_reference_in_half_precision(make_unet, layout, dtype, shortcut):
-    unet = make_unet(layout)
-    reference = run(unet, Shortcut.REFERENCE, images=3, dtype=dtype)
-    assert distance(run(unet, shortcut, images=3, dtype=dtype), reference) < 1e-2
+    assert error(make_unet(layout), shortcut, images=3, dtype=dtype) < 1e-2
 
 
 def test_in_bfloat16_no_map_is_shared(make_unet):

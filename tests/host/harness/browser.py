@@ -74,21 +74,24 @@ def browser() -> Iterator[Any]:
             driver.quit()
 
 
-def wait(condition: Callable[[], Any], what: str, limit: float = 120, *, final: bool = True) -> Any:
+def wait(condition: Callable[[], Any], what: str, limit: float = 120) -> Any:
     """Ask again until there is an answer.
 
     Raises:
-        AssertionError: there was none within ``limit`` seconds, and the wait was to be the ``final`` one.
+        AssertionError: there was none within ``limit`` seconds.
     """
+    answer = ask(condition, limit)
+    if not answer:
+        raise AssertionError(f"waited {limit} s for {what}")
+    return answer
+
+
+def ask(condition: Callable[[], Any], limit: float) -> Any:
+    """Ask again until there is an answer; the last one if there was none within ``limit`` seconds."""
     end = time.monotonic() + limit
-    while time.monotonic() < end:
-        answer = condition()
-        if answer:
-            return answer
+    while not (answer := condition()) and time.monotonic() < end:
         time.sleep(0.2)
-    if not final:
-        return None
-    raise AssertionError(f"waited {limit} s for {what}")
+    return answer
 
 
 class Page:
@@ -166,8 +169,7 @@ class Page:
 
         self.click(f"#{tab}_generate")
         time.sleep(0.3)
-        wait(lambda: answer() or self.visible(f"#{tab}_interrupt"), "a click to be heard", 20, final=False)
-        if not answer() and not self.visible(f"#{tab}_interrupt"):
+        if not ask(lambda: answer() or self.visible(f"#{tab}_interrupt"), 20):
             self.click(f"#{tab}_generate")
         return wait(answer, what)
 

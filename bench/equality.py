@@ -3,7 +3,7 @@
 The yardstick is the method as it is written down: each UNet call has the source's rows, the conditional and the
 unconditional ones, and the layers' outputs are copied from the first to the others. It is spelt out here once more,
 with hooks of its own and layers named by hand, so that it shares nothing with the code it measures but the UNet.
-Narrow UNets of every family's layout with random weights; one step with features and attention injected, one with
+Narrow UNets of every family's layout with random weights; two steps with features and attention injected, one with
 features alone. Random weights amplify rounding, in half precision so far that the precision alone changes the picture
 more than any path does: that change is measured as well. Writes
 ``bench/results/equality-DEVICE.csv``.
@@ -27,11 +27,12 @@ from torch import Tensor, nn
 
 from bench.shapes import SHAPES, Shape
 from ditail_ext.core import (
-    BankShelf,
     Condition,
     Injection,
     Level,
+    Levels,
     NoiseSchedule,
+    OffloadingShelf,
     Prompts,
     Region,
     Shortcut,
@@ -40,10 +41,11 @@ from ditail_ext.core import (
     expand_rows,
     join_rows,
     sample,
+    timesteps_of,
     to_epsilon,
 )
 
-STEPS, FEATURE_STEPS, ATTENTION_STEPS = 2, 2, 1
+STEPS, FEATURE_STEPS, ATTENTION_STEPS = 3, 3, 2
 CFG_SCALE = 3.0
 LEVELS = NoiseSchedule.stable_diffusion().ddim_levels(STEPS)
 FEATURE_BLOCK = {"SD1.5": 4, "SD2": 4, "SDXL": 0}
@@ -106,9 +108,9 @@ class Case:
         return Picture(start, Prompts(*own, empty=self._condition(1, seed=3)))
 
     @torch.no_grad()
-    def predict(self, latent: Tensor, level: Level, cond: Condition) -> Tensor:
+    def predict(self, latent: Tensor, level: Levels, cond: Condition) -> Tensor:
         """The UNet as the hosts call it: under autocast in half precision; float32 comes back."""
-        timesteps = torch.full((latent.shape[0],), level.timestep, device=latent.device)
+        timesteps = timesteps_of(level, latent)
         parts = cond if isinstance(cond, dict) else {"crossattn": cond}
         half = self.dtype != torch.float32
         with torch.autocast(latent.device.type, self.dtype) if half else nullcontext():
@@ -200,7 +202,14 @@ def _mask_for(case: Case, output: Tensor) -> Tensor:
 
 
 def fast(
-    case: Case, picture: Picture, shortcut: Shortcut, trajectory: SourceTrajectory, shelf: BankShelf, *, split: bool
+    case: Case,
+    picture: Picture,
+    shortcut: Shortcut,
+    trajectory: SourceTrajectory,
+    shelf: OffloadingShelf,
+    *,
+    split: bool = False,
+    ahead: bool = False,
 ) -> Tensor:
     """The final latents as the project computes them."""
     windows = {"feature_window": Window(0, FEATURE_STEPS), "attention_window": Window(0, ATTENTION_STEPS)}
@@ -215,6 +224,7 @@ def fast(
             trajectory=trajectory,
             injection=injection,
             slots=lambda level: shelf.slot("run", level),
+            most_rows=(lambda latents: STEPS * case.sources) if ahead else None,
             split_calls=split,
         )
 
@@ -227,18 +237,21 @@ def distance(one: Tensor, other: Tensor) -> float:
 def errors(case: Case, shortcuts: Iterable[Shortcut] = Shortcut) -> dict[tuple[str, str], float]:
     """Relative error of fast paths, by shortcut and by what was kept.
 
-    The first picture records its features; the second, with another start and other prompts, finds them kept and
-    reads its trajectory from a file, and has its prompts evaluated in separate calls.
+    The first picture records its features, one level after the other or several in one call. The second, with
+    another start and other prompts, finds them kept (in the host's memory) and reads its trajectory from a file, and
+    has its prompts evaluated in separate calls.
     """
     first, second = case.picture(10), case.picture(20)
     expected = three_rows(case, first), three_rows(case, second)
     loaded = _through_a_file(case.trajectory).to(case.device)
     found = {}
     for shortcut in shortcuts:
-        shelf = BankShelf(2**40)
-        recorded = fast(case, first, shortcut, case.trajectory, shelf, split=False)
+        shelf = OffloadingShelf(0, 2**40)
+        recorded = fast(case, first, shortcut, case.trajectory, OffloadingShelf(0, 0))
+        ahead = fast(case, first, shortcut, case.trajectory, shelf, ahead=True)
         kept = fast(case, second, shortcut, loaded, shelf, split=True)
         found[shortcut.value, "features recorded"] = distance(recorded, expected[0])
+        found[shortcut.value, "features recorded ahead"] = distance(ahead, expected[0])
         found[shortcut.value, "features and trajectory kept"] = distance(kept, expected[1])
     return found
 

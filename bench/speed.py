@@ -8,10 +8,11 @@ greatest. Weights are random; VAE, text encoder and loading are left out.
 Memory is measured in calls of its own, which are not timed: by how much a step's highest use exceeds a plain step's
 (on a GPU by torch's count of allocated memory, on a CPU by the process's resident pages, looked at every 2 ms). What
 a mode keeps from step to step is counted: the trajectory and, with features cached, the features of a 50-step run.
+Levels recorded several at once count with their share of the call, and with the recordings of all of it.
 Writes ``bench/results/speed-SHAPE-DEVICE.csv``.
 
     python -m bench.speed [--shape sd15 sdxl] [--size 512] [--batch 1 4] [--rounds 3] [--device auto]
-                          [--shortcut "shared map" ...] [--narrow]
+                          [--shortcut "shared map" ...] [--ahead 2 4 8] [--narrow]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,12 @@ from ditail_ext.core import (
     BankShelf,
     Condition,
     Injection,
-    Level,
+    Levels,
     NoiseSchedule,
     Prompts,
     Shortcut,
+    SourcePass,
+    SourceRecorder,
     Window,
     ldm_noise_predictor,
 )
@@ -72,7 +76,7 @@ class Bench:
         self._pair = join_rows([expand_rows(cond, batch) for cond in (self._prompts.positive, self._prompts.negative)])
         self._predict = ldm_noise_predictor(unet, shape.prediction)
 
-    def predict(self, latent: Tensor, level: Level, cond: Condition) -> Tensor:
+    def predict(self, latent: Tensor, level: Levels, cond: Condition) -> Tensor:
         """The UNet as the embedded host calls it."""
         half = self._compute.dtype != torch.float32
         with torch.autocast(self.device.type, self._compute.dtype) if half else nullcontext():
@@ -111,12 +115,29 @@ class Bench:
         def run() -> None:
             windows = {"feature_window": feature, "attention_window": attention}
             with Injection(self.unet, shortcut=shortcut, **windows) as injection:
-                slot = None if shelf is None else shelf.slot(phase, LEVEL)
-                injection.record(0, lambda: self.predict(self._source, LEVEL, self._prompts.empty), slot)
-                with injection.replay(0):
+                slots = None if shelf is None else partial(shelf.slot, phase)
+                recorder = SourceRecorder(injection, self._pass_source, slots)
+                bank = recorder.bank(SourcePass(0, LEVEL, self._source))
+                with injection.replay(0, bank=bank):
                     self.generated()
 
         return run
+
+    def ahead(self, phase: str, levels: int) -> Callable[[], None]:
+        """The record pass of several levels of a phase at once."""
+        names = ("feature_window", "attention_window")
+        windows = {name: Window(0, levels * window.stop) for name, window in zip(names, PHASES[phase][1:], strict=True)}
+        passes = [SourcePass(step, LEVEL, self._source, place=step) for step in range(levels)]
+
+        def run() -> None:
+            with Injection(self.unet, **windows) as injection:
+                recorder = SourceRecorder(injection, self._pass_source, None, lambda latents: levels)
+                recorder.bank(passes[0], passes[1:])
+
+        return run
+
+    def _pass_source(self, rows: Tensor, level: Levels) -> None:
+        self.predict(rows, level, expand_rows(self._prompts.empty, rows.shape[0]))
 
     @property
     def trajectory_bytes(self) -> int:
@@ -138,7 +159,7 @@ def random_unet(shape: Shape, compute: Compute) -> nn.Module:
     return unet
 
 
-def one_round(bench: Bench, shortcuts: Sequence[Shortcut]) -> dict[str, float]:
+def one_round(bench: Bench, shortcuts: Sequence[Shortcut], ahead: Sequence[int]) -> dict[str, float]:
     """Every mode's seconds for an average step, in units of plain img2img's."""
     plain = bench.timed(bench.generated)
     inversion = bench.timed(bench.inverted)
@@ -154,10 +175,18 @@ def one_round(bench: Bench, shortcuts: Sequence[Shortcut]) -> dict[str, float]:
             found[f"{name}, {shortcut.value}"] = seconds / plain
             if shelf is None:
                 found[f"first time, {shortcut.value}"] = (seconds + inversion) / plain
+        for levels in ahead:
+            each = sum(share * bench.timed(bench.ahead(phase, levels)) for phase, (share, _, _) in PHASES.items())
+            cached = found[f"features cached, {shortcut.value}"]
+            found[_recorded_ahead(levels, shortcut)] = cached + each / levels / plain
     return found
 
 
-def memory(bench: Bench, shortcuts: Sequence[Shortcut]) -> dict[str, tuple[str, str, str]]:
+def _recorded_ahead(levels: int, shortcut: Shortcut) -> str:
+    return f"trajectory cached, {levels} levels recorded at once, {shortcut.value}"
+
+
+def memory(bench: Bench, shortcuts: Sequence[Shortcut], ahead: Sequence[int]) -> dict[str, tuple[str, str, str]]:
     """By mode: UNet rows in a run, a step's highest memory use above a plain step's, and what a run keeps."""
     plain = peak_of(bench.generated, bench.device)
     rows, recorded = CFG_ROWS * bench.batch * STEPS, round((1 - PLAIN_SHARE) * STEPS)
@@ -178,6 +207,9 @@ def memory(bench: Bench, shortcuts: Sequence[Shortcut]) -> dict[str, tuple[str, 
             found[f"{name}, {shortcut.value}"] = line(rows + (0 if keeps else recorded), peak, kept)
             if not keeps:
                 found[f"first time, {shortcut.value}"] = line(rows + recorded + STEPS, peak, kept)
+        for levels in ahead:
+            peak = peak_of(bench.ahead("both", levels), bench.device)
+            found[_recorded_ahead(levels, shortcut)] = line(rows + recorded, peak, bench.trajectory_bytes)
     return found
 
 
@@ -207,14 +239,15 @@ def machine_name(compute: Compute) -> str:
     return f"{name}, {str(compute.dtype).removeprefix('torch.')}"
 
 
-def measure(compute: Compute, shape: Shape, batches: Sequence[int], rounds: int, shortcuts: Sequence[Shortcut]) -> Any:
+def measure(compute: Compute, shape: Shape, args: argparse.Namespace) -> Any:
     """The table's rows for one shape, printed as they come."""
     unet = random_unet(shape, compute)
-    for batch in batches:
+    shortcuts = [Shortcut(name) for name in args.shortcut]
+    for batch in args.batch:
         bench = Bench(compute, shape, batch, unet)
         bench.timed(bench.generated)  # warms up
-        used = memory(bench, shortcuts)
-        found = [one_round(bench, shortcuts) for _ in range(rounds)]
+        used = memory(bench, shortcuts, args.ahead)
+        found = [one_round(bench, shortcuts, args.ahead) for _ in range(args.rounds)]
         for mode in found[0]:
             values = [one[mode] for one in found]
             figures = [f"{value:.3f}" for value in (statistics.median(values), min(values), max(values))]
@@ -233,13 +266,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--shortcut", nargs="+", default=[shortcut.value for shortcut in Shortcut])
+    parser.add_argument("--ahead", type=int, nargs="*", default=[4], help="levels recorded at once")
     parser.add_argument("--narrow", action="store_true", help="few channels: to see that it runs; writes no file")
     args = parser.parse_args()
     compute = Compute.choose(args.device, "auto")
     for name in args.shape:
         shape = getattr(SHAPES, name).narrow() if args.narrow else getattr(SHAPES, name)
         shape = shape.at(args.size or shape.size)
-        rows = list(measure(compute, shape, args.batch, args.rounds, [Shortcut(name) for name in args.shortcut]))
+        rows = list(measure(compute, shape, args))
         if args.narrow:
             continue
         device = "gpu" if compute.device.type == "cuda" else "cpu"

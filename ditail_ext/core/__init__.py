@@ -3,12 +3,15 @@
 A host brings one callable that estimates noise (:class:`PredictNoise`) and one UNet module to hook.
 """
 
+from .ahead import RunSource, SourcePass, SourceRecorder, rows_worth_a_call
 from .bank import FeatureBank
 from .conditioning import Condition, equal_lengths, expand_rows, join_rows, mix
+from .host_memory import HostBank, HostMemory
 from .injection import Injection
 from .inversion import InversionRule, invert
 from .mixing import check_fit, interpolate, mixed_weights
-from .prediction import Prediction, PredictNoise, ldm_noise_predictor, to_epsilon
+from .offload import OffloadingShelf
+from .prediction import Levels, Prediction, PredictNoise, ldm_noise_predictor, timesteps_of, to_epsilon
 from .recorded import RecordedLatent, RecordedRun
 from .region import Region
 from .sampling import Prompts, sample
@@ -24,20 +27,27 @@ __all__ = [
     "BankSlot",
     "Condition",
     "FeatureBank",
+    "HostBank",
+    "HostMemory",
     "Injection",
     "InversionRule",
     "LayerProfile",
     "Level",
+    "Levels",
     "NoiseSchedule",
+    "OffloadingShelf",
     "PredictNoise",
     "Prediction",
     "Prompts",
     "RecordedLatent",
     "RecordedRun",
     "Region",
+    "RunSource",
     "Shortcut",
     "Site",
     "SiteKind",
+    "SourcePass",
+    "SourceRecorder",
     "SourceTrajectory",
     "Window",
     "check_fit",
@@ -52,7 +62,9 @@ __all__ = [
     "mix",
     "mixed_weights",
     "move",
+    "rows_worth_a_call",
     "sample",
+    "timesteps_of",
     "to_epsilon",
     "ve_to_vp",
     "vp_to_ve",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterable, Mapping
+
 from torch import Tensor
 
 from ..errors import InjectionError
@@ -11,8 +12,9 @@ from ..errors import InjectionError
 class FeatureBank:
     """Recorded outputs by site name, each with one row for every source picture."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, Tensor] = {}
+    def __init__(self, values: Mapping[str, Tensor] | None = None) -> None:
+        """Start with recordings that are nobody else's, or empty."""
+        self._values: dict[str, Tensor] = dict(values or {})
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -29,11 +31,9 @@ class FeatureBank:
         """Keep a copy of a site's output: some attention kernels scale theirs in place afterwards."""
         self._values[name] = output.detach().clone()
 
-    def to(self, device: torch.device | str) -> FeatureBank:
-        """The same recordings on another device."""
-        moved = FeatureBank()
-        moved._values = {name: value.to(device) for name, value in self._values.items()}
-        return moved
+    def items(self) -> Iterable[tuple[str, Tensor]]:
+        """Site names and recordings, in the order in which they were recorded."""
+        return self._values.items()
 
     def recorded(self, name: str) -> Tensor:
         """A site's recording, one row a source picture.

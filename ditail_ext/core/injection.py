@@ -25,7 +25,6 @@ from .bank import FeatureBank
 from .region import Region
 from .replay import Replay
 from .schedule import Window
-from .shelf import BankSlot
 from .shortcuts import Shortcut, stand_ins
 from .sites import DEFAULT_PROFILE, LayerProfile, Site, SiteKind, find_sites
 
@@ -44,12 +43,18 @@ class _Phase(Protocol):
 
 @dataclass
 class _Recording:
-    bank: FeatureBank
+    banks: Sequence[FeatureBank]
     missing: set[str]
 
     def handle(self, site: Site, output: Tensor) -> None:
         if site.name in self.missing:
-            self.bank.store(site.name, output)
+            if output.shape[0] % len(self.banks):
+                raise InjectionError(
+                    f"{site.name} computed {output.shape[0]} rows for {len(self.banks)} levels; another extension "
+                    "changes the batch: switch it off."
+                )
+            for bank, rows in zip(self.banks, output.chunk(len(self.banks)), strict=True):
+                bank.store(site.name, rows)
             self.missing.discard(site.name)
             if not self.missing:
                 raise _RecordingComplete
@@ -142,16 +147,14 @@ class Injection:
         open_kinds = {kind for kind, window in self._windows.items() if step in window and self._weights[kind] > 0.0}
         return tuple(site for site in self._sites if site.kind in open_kinds)
 
-    def record(self, step: int, run: Callable[[], Any], slot: BankSlot | None = None) -> FeatureBank | None:
+    def record(self, step: int, run: Callable[[], Any]) -> FeatureBank | None:
         """Record what the source's pass computes at a step's active sites.
 
         Args:
             step: index of the sampler's step.
             run: passes the source latents of this step's level, one row a source picture, with the empty prompt,
                 through the target UNet. It is broken off after the last needed value; what it would have
-                returned is not used. Not called at all when no window is open, or when ``slot`` holds what it
-                would record.
-            slot: where the recording is kept between generations.
+                returned is not used. Not called at all when no window is open.
 
         Returns:
             The bank that :meth:`replay` of this step will use, or ``None`` when no window is open.
@@ -160,24 +163,37 @@ class Injection:
             InjectionError: the pass went by some of the sites.
         """
         self._require_entered()
-        active = self.active_sites(step)
         self._bank, self._recorded_step = FeatureBank(), step
-        if not active:
+        if not self.active_sites(step):
             return None
-        kept = None if slot is None else slot.get()
-        if kept is not None and all(site.name in kept for site in active):
-            self._bank = kept
-            return kept
-        recording = _Recording(self._bank, {site.name for site in active})
+        (self._bank,) = self.record_together([step], run)
+        return self._bank
+
+    def record_together(self, steps: Sequence[int], run: Callable[[], Any]) -> list[FeatureBank]:
+        """Record several steps in one pass, for :meth:`replay` to be given their banks.
+
+        Args:
+            steps: indices of the sampler's steps, at which the same sites are active, and some are.
+            run: as in :meth:`record`, with the rows of all the steps, one step's after the other's, and always called.
+
+        Returns:
+            One bank a step.
+
+        Raises:
+            InjectionError: the pass went by some of the sites, or had other rows.
+        """
+        self._require_entered()
+        names = {site.name for site in self.active_sites(steps[0])}
+        if not names or any({site.name for site in self.active_sites(step)} != names for step in steps):
+            raise ValueError(f"steps {list(steps)} have not the same active sites, or none")
+        recording = _Recording([FeatureBank() for _ in steps], set(names))
         with self._in_phase(recording):
             try:
                 run()
             except _RecordingComplete:
-                if slot is not None:
-                    slot.put(self._bank)
-                return self._bank
+                return list(recording.banks)
         raise InjectionError(
-            f"The source pass did not reach {len(recording.missing)} of {len(active)} layers "
+            f"The source pass did not reach {len(recording.missing)} of {len(names)} layers "
             f"(the first: {min(recording.missing)}); another extension or option replaces the UNet: switch it off."
         )
 

@@ -6,7 +6,7 @@ host's, and the reference that the others are measured against.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ScheduleError
+from .ahead import SourcePass, SourceRecorder
+from .bank import FeatureBank
 from .conditioning import Condition, expand_rows, join_rows
 from .injection import Injection
-from .prediction import PredictNoise
+from .prediction import Levels, PredictNoise
 from .schedule import Level, move
 from .shelf import BankSlot
 from .trajectory import SourceTrajectory
@@ -53,7 +55,8 @@ def sample(
     clean: Level | None = None,
     trajectory: SourceTrajectory | None = None,
     injection: Injection | None = None,
-    slots: Callable[[Level], BankSlot] | None = None,
+    slots: Callable[[Hashable], BankSlot] | None = None,
+    most_rows: Callable[[Tensor], int] | None = None,
     split_calls: bool = False,
     on_step: OnSamplingStep | None = None,
 ) -> Tensor:
@@ -70,6 +73,7 @@ def sample(
             ``start``, or one for each.
         injection: an entered injection into the target's UNet; without it this is plain sampling.
         slots: where recordings of a level are kept between runs (see ``BankShelf.slot``).
+        most_rows: how many of the source's rows may be recorded in one call (see ``SourceRecorder``).
         split_calls: evaluate the positive and the negative prompt in separate UNet calls (less memory).
         on_step: progress; raise from it to stop.
 
@@ -85,16 +89,16 @@ def sample(
     clean = clean or Level.clean()
     batches = _batches(prompts, start.shape[0], guided=cfg_scale != 1.0, split=split_calls)
     latent = start.to(torch.promote_types(start.dtype, torch.float32))
+    bank_for = _banks(predict_noise, levels, trajectory, prompts.empty, injection, slots, most_rows)
     for step, level in enumerate(levels):
-        if injection is not None and trajectory is not None:
-            _record(predict_noise, step, level, trajectory, prompts.empty, injection, slots)
+        bank = bank_for(step)
         parts = []
         for cond, copies in batches:
             rows = torch.cat([latent] * copies)
             if injection is None:
                 parts.append(predict_noise(rows, level, cond))
             else:
-                with injection.replay(step, sources * copies):
+                with injection.replay(step, sources * copies, bank):
                     parts.append(predict_noise(rows, level, cond))
         epsilon = _guide(torch.cat(parts), cfg_scale)
         below = levels[step + 1] if step + 1 < len(levels) else clean
@@ -128,20 +132,28 @@ def _batches(prompts: Prompts, batch: int, *, guided: bool, split: bool) -> list
     return [(join_rows([positive, negative], prompts.empty), 2)]
 
 
-def _record(
+def _banks(
     predict_noise: PredictNoise,
-    step: int,
-    level: Level,
-    trajectory: SourceTrajectory,
+    levels: Sequence[Level],
+    trajectory: SourceTrajectory | None,
     empty: Condition,
-    injection: Injection,
-    slots: Callable[[Level], BankSlot] | None,
-) -> None:
-    def run() -> None:
-        source = trajectory.at(level)
-        predict_noise(source, level, expand_rows(empty, trajectory.batch_size))
+    injection: Injection | None,
+    slots: Callable[[Hashable], BankSlot] | None,
+    most_rows: Callable[[Tensor], int] | None,
+) -> Callable[[int], FeatureBank | None]:
+    """What gives each step its bank."""
+    if injection is None or trajectory is None:
+        return lambda step: None
 
-    injection.record(step, run, None if slots is None else slots(level))
+    def run(rows: Tensor, of: Levels) -> None:
+        predict_noise(rows, of, expand_rows(empty, rows.shape[0]))
+
+    recorder = SourceRecorder(injection, run, slots, most_rows)
+
+    def passes(first: int) -> Iterator[SourcePass]:
+        return (SourcePass(step, levels[step], trajectory.at(levels[step])) for step in range(first, len(levels)))
+
+    return lambda step: recorder.bank(next(passes(step)), passes(step + 1))
 
 
 def _guide(epsilon: Tensor, cfg_scale: float) -> Tensor:

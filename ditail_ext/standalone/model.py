@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..core import Condition, Level, NoiseSchedule, Prediction, PredictNoise, ldm_noise_predictor
+from ..core import Condition, Level, Levels, NoiseSchedule, Prediction, PredictNoise, ldm_noise_predictor
 from ..core.conditioning import map_tensors
 from ..errors import CheckpointError, DitailError
 from .architecture import AutoencoderKL, build_unet, build_vae
@@ -98,7 +98,7 @@ class Model:
         predict = ldm_noise_predictor(self.unet, self.prediction)
         device, dtype = self._compute.device, self._compute.dtype
 
-        def predict_noise(latent: Tensor, level: Level, cond: Condition) -> Tensor:
+        def predict_noise(latent: Tensor, level: Levels, cond: Condition) -> Tensor:
             cond = map_tensors(cond, lambda tensor: tensor.to(device))
             with nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype):
                 return predict(latent.to(device), level, cond).float()

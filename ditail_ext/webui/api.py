@@ -39,7 +39,9 @@ def schema() -> dict[str, Any]:
 def cache_state() -> dict[str, int]:
     """How many inversions are kept, and the memory they take. The cache guards itself: nobody waits in the queue."""
     kept = cache.trajectories
-    return {"inversions": len(kept), "bytes": kept.nbytes, "feature_bytes": cache.features.nbytes}
+    features = cache.features
+    sizes = {"feature_bytes": features.nbytes, "feature_bytes_in_ram": features.host_nbytes}
+    return {"inversions": len(kept), "bytes": kept.nbytes, **sizes}
 
 
 def clear_cache() -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core import BankSlot, Condition, Injection, Level
+from ..core import BankSlot, Condition, FeatureBank, Injection, Level, Levels, SourcePass, SourceRecorder
 from ..errors import InjectionError
 from .latents import SourceLatent, SourceLatents
 from .levels import LevelReader, SamplerPlan
@@ -41,6 +41,7 @@ class BatchSampling:
         undo: ExitStack,
         times: TimeSplit,
         slots: Callable[[Hashable], BankSlot] | None = None,
+        most_rows: Callable[[Tensor], int] | None = None,
     ) -> None:
         self._model = model
         self._plan = plan
@@ -50,7 +51,9 @@ class BatchSampling:
         self._empty = empty
         self._undo = undo
         self._times = times
-        self._slots = slots
+        self._recorder = SourceRecorder(injection, self._pass_source, slots, most_rows)
+        self._bank: FeatureBank | None = None
+        self._image_cond: Tensor | None = None
         self._step = 0
         self._evaluation = 0
         self._rows: Iterator[int] = iter(())
@@ -136,10 +139,11 @@ class BatchSampling:
             if stop_asked() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
                 return forward(x, sigma, **kwargs)
             source = self._latents.at(self._evaluation, self._level(float(sigma.flatten()[0])))
-            self._evaluation += 1
             self._step = self._plan.step_at(source.level.sigma)
+            self._image_cond = kwargs.get("image_cond")
             with self._times.part(Part.RECORD):
-                self._record(source, kwargs.get("image_cond"))
+                self._bank = self._recorder.bank(self._as_pass(source), self._coming())
+            self._evaluation += 1
             self._rows = self._sources_of_rows(kwargs["cond"])
             with self._noisy_mask(denoiser, source.latents):
                 return forward(x, sigma, **kwargs)
@@ -152,7 +156,7 @@ class BatchSampling:
         def replay(rows: Tensor, *args: Any, **kwargs: Any) -> Any:
             one_source = self._latents.shape[0] == 1
             sources = None if one_source else list(itertools.islice(self._rows, rows.shape[0]))
-            with self._injection.replay(self._step, sources):
+            with self._injection.replay(self._step, sources, self._bank):
                 return forward(rows, *args, **kwargs)
 
         return replay
@@ -161,13 +165,20 @@ class BatchSampling:
         assert self._read is not None
         return self._read(value)
 
-    def _record(self, source: SourceLatent, image_cond: Tensor | None) -> None:
-        def run() -> None:
-            own = None if image_cond is None else self._of_sources(image_cond)
-            with original_forward(unet_of(self._model)), precision():
-                noise_predictor(self._model, own)(source.latents, source.level, self._empty)
+    def _as_pass(self, source: SourceLatent) -> SourcePass:
+        return SourcePass(self._plan.step_at(source.level.sigma), source.level, source.latents, source.place)
 
-        self._injection.record(self._step, run, None if self._slots is None else self._slots(source.place))
+    def _coming(self) -> Iterator[SourcePass]:
+        return map(self._as_pass, self._latents.coming(self._evaluation, self._plan.levels[self._step + 1 :]))
+
+    def _pass_source(self, rows: Tensor, levels: Levels) -> None:
+        """Pass the source's rows, of one level or of several, through the target's UNet."""
+        own = None
+        if self._image_cond is not None:
+            own = self._of_sources(self._image_cond)
+            own = torch.cat([own] * (rows.shape[0] // own.shape[0]))
+        with original_forward(unet_of(self._model)), precision():
+            noise_predictor(self._model, own)(rows, levels, self._empty)
 
     @contextmanager
     def _noisy_mask(self, denoiser: Any, latents: Tensor) -> Iterator[None]:

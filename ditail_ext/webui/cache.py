@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..core import BankShelf, RecordedRun, SourceTrajectory
+from ..core import OffloadingShelf, RecordedRun, SourceTrajectory
 from . import disk
 
 Kept = SourceTrajectory | RecordedRun
@@ -77,7 +77,7 @@ class TrajectoryCache:
 
 
 trajectories = TrajectoryCache()
-features = BankShelf(0)
+features = OffloadingShelf(0, 0)
 
 
 def clear() -> None:

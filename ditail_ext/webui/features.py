@@ -15,19 +15,22 @@ from typing import Any
 import psutil
 import torch
 from modules import devices, shared
-from torch import nn
+from torch import Tensor, nn
 
-from ..core import BankSlot, Shortcut
+from ..core import BankSlot, Shortcut, rows_worth_a_call
 from ..settings import Settings
 from . import cache, networks
 from .identity import file_identity, key_of
 from .mixing import Mix
-from .options import features_bytes
+from .options import features_bytes, features_ram_bytes, record_rows
 
 logger = logging.getLogger("ditail")
 
 AUTOMATIC_SHARE = 4
-"""Of the free memory, one part in so many."""
+"""Of the memory that is free where the UNet computes, one part in so many."""
+
+AUTOMATIC_RAM_SHARE = 8
+"""The same of the main memory beside a GPU: it is page-locked, and nobody else can use it."""
 
 _OPTIONS = (
     *("cross_attention_optimization", "upcast_attn", "fp8_storage", "cache_fp16_weight", "tiling", "sd_unet"),
@@ -47,9 +50,9 @@ def slots_for(
         trajectory_keys: of the batch's source trajectories, in the order of their rows.
         mix: what the target is mixed with.
     """
-    budget = _budget()
-    cache.features.resize(budget)
-    if budget == 0 or is_low_on_memory() or _is_touched(unet) or _sees_a_picture(unet):
+    budget, ram_budget = _budget(), _ram_budget()
+    cache.features.resize(budget, ram_budget)
+    if not (budget or ram_budget) or is_low_on_memory() or _is_touched(unet) or _sees_a_picture(unet):
         return None
     return partial(cache.features.slot, _key(p, settings, trajectory_keys, mix))
 
@@ -62,6 +65,15 @@ def shortcut_for(unet: nn.Module) -> Shortcut:
     return Shortcut.REFERENCE if is_low_on_memory() or _is_touched(unet) else Shortcut.PROJECTIONS
 
 
+def rows_ahead(unet: nn.Module) -> Callable[[Tensor], int] | None:
+    """How many rows of the source, given those of one level, may be recorded in one call; ``None`` for one level."""
+    asked = record_rows()
+    if is_low_on_memory() or (asked is None and not _on_gpu()):
+        return None
+    channels = getattr(unet, "model_channels", 320)
+    return lambda latents: asked or rows_worth_a_call(latents, channels, _free())
+
+
 def is_low_on_memory() -> bool:
     """Whether the host moves parts of the model about (``--medvram``, ``--lowvram``)."""
     return not shared.parallel_processing_allowed
@@ -72,11 +84,24 @@ def _budget() -> int:
     return (_free() + cache.features.nbytes) // AUTOMATIC_SHARE if limit is None else limit
 
 
+def _ram_budget() -> int:
+    if not _on_gpu():
+        return 0
+    limit = features_ram_bytes()
+    free = int(psutil.virtual_memory().available) + cache.features.host_nbytes
+    return free // AUTOMATIC_RAM_SHARE if limit is None else limit
+
+
+def _on_gpu() -> bool:
+    return devices.device.type == "cuda"
+
+
 def _free() -> int:
-    """Bytes free where the UNet computes."""
-    if devices.device.type == "cuda":
-        return int(torch.cuda.mem_get_info(devices.device)[0])
-    return int(psutil.virtual_memory().available)
+    """Bytes free where the UNet computes; on a GPU also what torch holds and does not use."""
+    if not _on_gpu():
+        return int(psutil.virtual_memory().available)
+    held = torch.cuda.memory_reserved(devices.device) - torch.cuda.memory_allocated(devices.device)
+    return int(torch.cuda.mem_get_info(devices.device)[0]) + held
 
 
 def _is_touched(unet: nn.Module) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -39,6 +39,14 @@ class SourceLatents(Protocol):
     def at(self, evaluation: int, level: Level) -> SourceLatent:
         """The rows at an evaluation, which are numbered from 0, of a level."""
 
+    def coming(self, evaluation: int, levels: Sequence[Level]) -> Iterator[SourceLatent]:
+        """The rows at the evaluations that will follow one, as far as is known.
+
+        Args:
+            evaluation: the one that is due.
+            levels: of the steps that the target's sampler has yet to begin.
+        """
+
 
 class InvertedLatents:
     """Rows of inverted pictures; the level says all."""
@@ -58,6 +66,10 @@ class InvertedLatents:
             level = levels[1]
         return SourceLatent(level, level, self._trajectory.at(level))
 
+    def coming(self, evaluation: int, levels: Sequence[Level]) -> Iterator[SourceLatent]:
+        """The rows of the levels; how often a sampler evaluates each does not matter."""
+        return (self.at(0, level) for level in levels)
+
 
 class GeneratedLatents:
     """Rows of recorded runs, each of one picture; they may differ in their levels."""
@@ -76,6 +88,11 @@ class GeneratedLatents:
         found = [run.at(evaluation, level) for run in self._runs]
         place = (level, *(latent.evaluation for latent in found))
         return SourceLatent(place, level, torch.cat([latent.latents.float() for latent in found]))
+
+    def coming(self, evaluation: int, levels: Sequence[Level]) -> Iterator[SourceLatent]:
+        """What follows in the first run: the target's sampler is of the same kind, and visits the same levels."""
+        following = range(evaluation + 1, len(self._runs[0].levels))
+        return (self.at(index, self._runs[0].levels[index]) for index in following)
 
 
 def latents_of(sources: Sequence[SourceTrajectory | RecordedRun], device: torch.device) -> SourceLatents:

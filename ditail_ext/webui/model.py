@@ -10,7 +10,7 @@ import torch
 from modules import devices, prompt_parser, shared
 from torch import Tensor, nn
 
-from ..core import Condition, Level, NoiseSchedule, Prediction, PredictNoise, expand_rows, to_epsilon
+from ..core import Condition, Levels, NoiseSchedule, Prediction, PredictNoise, expand_rows, timesteps_of, to_epsilon
 from ..errors import PictureError, UnsupportedModelError
 
 
@@ -54,10 +54,9 @@ def noise_predictor(model: Any, image_cond: Tensor | None = None) -> PredictNois
     """
     prediction = Prediction.V if getattr(model, "parameterization", "eps") == "v" else Prediction.EPSILON
 
-    def predict_noise(latent: Tensor, level: Level, cond: Condition) -> Tensor:
-        timesteps = torch.full((latent.shape[0],), level.timestep, dtype=torch.float32, device=devices.device)
+    def predict_noise(latent: Tensor, level: Levels, cond: Condition) -> Tensor:
         rows = latent.to(devices.device)
-        output = model.apply_model(rows, timesteps, condition_dict(cond, image_cond, rows))
+        output = model.apply_model(rows, timesteps_of(level, rows), condition_dict(cond, image_cond, rows))
         return to_epsilon(prediction, output.to(latent), latent, level)
 
     return predict_noise

@@ -7,6 +7,8 @@ from modules import shared
 
 CACHE_MB = "ditail_cache_mb"
 FEATURES_MB = "ditail_features_mb"
+FEATURES_RAM_MB = "ditail_features_ram_mb"
+RECORD_ROWS = "ditail_record_rows"
 DISK_MB = "ditail_disk_cache_mb"
 GRID_MB = "ditail_grid_mb"
 EXACT_TIMES = "ditail_exact_times"
@@ -49,6 +51,19 @@ def add_options() -> None:
         "with kept features another picture from the same source and target takes about as long as plain img2img; "
         "SD1.5 at 512x512 and 50 steps needs about 650 MB in half precision; -1: a quarter of what is free, 0: none",
     )
+    _add_megabytes(
+        FEATURES_RAM_MB,
+        "Main memory for recorded features that a GPU has no room for (MB)",
+        AUTOMATIC,
+        {"minimum": AUTOMATIC, "maximum": 65536, "step": 1},
+        "they are fetched one step ahead; -1: an eighth of what is free, 0: none; without a GPU nothing is kept there",
+    )
+    rows = {"minimum": 0, "maximum": 32, "step": 1}
+    together = shared.OptionInfo(0, "Rows of the source recorded in one call", gr.Slider, rows, section=SECTION).info(
+        "the source's features of several steps can be recorded at once, before their turn; 0: on a GPU as many as "
+        "fill it and fit into a quarter of its free memory, else one"
+    )
+    shared.opts.add_option(RECORD_ROWS, together)
     exact = shared.OptionInfo(False, "Exact times on a GPU", gr.Checkbox, section=SECTION).info(
         "the log and the result's info say where the seconds went; unless the GPU is waited for at each part's end, "
         "they go to the part that waits first; waiting makes the generation a little slower"
@@ -70,6 +85,17 @@ def features_bytes() -> int | None:
     """How much memory recorded features may take; ``None`` for a share of what is free."""
     limit = int(getattr(shared.opts, FEATURES_MB, AUTOMATIC))
     return None if limit < 0 else limit * 2**20
+
+
+def features_ram_bytes() -> int | None:
+    """How much main memory features may take that a GPU has no room for; ``None`` for a share of what is free."""
+    limit = int(getattr(shared.opts, FEATURES_RAM_MB, AUTOMATIC))
+    return None if limit < 0 else limit * 2**20
+
+
+def record_rows() -> int | None:
+    """How many of the source's rows may be recorded in one UNet call; ``None`` to choose."""
+    return int(getattr(shared.opts, RECORD_ROWS, 0)) or None
 
 
 def exact_times() -> bool:

@@ -134,7 +134,10 @@ class Sampling:
         with injection, ExitStack() as undo:
             rows = [used.index(source) for source in wanted]
             latents = latents_of(trajectories, devices.device)
-            self._batch = BatchSampling(model, self._plan, latents, rows, injection, empty, undo, self.times, slots)
+            ahead = features.rows_ahead(unet)
+            self._batch = BatchSampling(
+                model, self._plan, latents, rows, injection, empty, undo, self.times, slots, ahead
+            )
             try:
                 yield self._batch
             finally:

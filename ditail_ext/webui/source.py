@@ -46,7 +46,7 @@ def at_work(source: Source, vae: str | None, progress: SourceProgress, times: Ti
     """
     gpus = [devices.device] if devices.device.type == "cuda" else []
     if gpus:
-        features.clear()  # the swap and the source need the room more
+        features.make_room()  # the swap and the source need it more
     try:
         progress.begin()
         with ExitStack() as stack:

@@ -5,7 +5,17 @@ import functools
 import pytest
 import torch
 
-from ditail_ext.core import BankShelf, FeatureBank, Injection, Level, Shortcut, Window, sample
+from ditail_ext.core import (
+    BankShelf,
+    FeatureBank,
+    Injection,
+    Level,
+    Shortcut,
+    SourcePass,
+    SourceRecorder,
+    Window,
+    sample,
+)
 
 LOW, HIGH = Level(1.0, 0.9), Level(501.0, 0.3)
 
@@ -69,10 +79,13 @@ def test_an_interrupted_run_leaves_what_it_finished(scene, probe):
     def interrupted():
         windows = {"feature_window": Window(0, 3), "attention_window": Window(0, 2)}
         with Injection(scene.target, **windows) as injection:
+            recorder = SourceRecorder(
+                injection,
+                lambda rows, level: predict(rows, level, scene.prompts.empty),
+                functools.partial(shelf.slot, "run"),
+            )
             for step, level in enumerate(scene.levels):
-                source = scene.one.at(level)
-                record = functools.partial(predict, source, level, scene.prompts.empty)
-                injection.record(step, record, shelf.slot("run", level))
+                recorder.bank(SourcePass(step, level, scene.one.at(level)))
 
     with pytest.raises(RuntimeError, match="stop"):
         interrupted()
@@ -116,11 +129,3 @@ def test_resize_and_clear():
     shelf.clear()
     assert shelf.nbytes == 0
     assert shelf.get("b", LOW) is None
-
-
-def test_banks_are_kept_on_the_shelfs_device():
-    shelf = BankShelf(1000, device="meta")
-    shelf.put("a", LOW, bank("q"))
-    kept = shelf.get("a", LOW)
-    assert kept is not None
-    assert kept.recorded("q").device.type == "meta"

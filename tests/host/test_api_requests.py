@@ -131,7 +131,12 @@ def test_script_info_lists_the_arguments(webui: WebUI):
 
 
 def test_the_cache_fills_and_is_cleared(webui: WebUI):
-    assert webui.post("/ditail/v1/cache/clear").body == {"inversions": 0, "bytes": 0, "feature_bytes": 0}
+    assert webui.post("/ditail/v1/cache/clear").body == {
+        "inversions": 0,
+        "bytes": 0,
+        "feature_bytes": 0,
+        "feature_bytes_in_ram": 0,
+    }
     assert webui.img2img(BY_NAME).status == 200
     kept = webui.get("/ditail/v1/cache").body
     assert kept["inversions"] == 1

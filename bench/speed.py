@@ -12,7 +12,7 @@ Levels recorded several at once count with their share of the call, and with the
 Writes ``bench/results/speed-SHAPE-DEVICE.csv``.
 
     python -m bench.speed [--shape sd15 sdxl] [--size 512] [--batch 1 4] [--rounds 3] [--device auto]
-                          [--shortcut "shared map" ...] [--ahead 2 4 8] [--narrow]
+                          [--shortcut "shared map" ...] [--ahead 2 4 8] [--suffix=-ahead] [--narrow]
 """
 
 from __future__ import annotations
@@ -125,8 +125,9 @@ class Bench:
 
     def ahead(self, phase: str, levels: int) -> Callable[[], None]:
         """The record pass of several levels of a phase at once."""
-        names = ("feature_window", "attention_window")
-        windows = {name: Window(0, levels * window.stop) for name, window in zip(names, PHASES[phase][1:], strict=True)}
+        _, feature, attention = PHASES[phase]
+        open_at = {"feature_window": feature, "attention_window": attention}
+        windows = {name: Window(0, levels * window.stop) for name, window in open_at.items()}
         passes = [SourcePass(step, LEVEL, self._source, place=step) for step in range(levels)]
 
         def run() -> None:
@@ -267,6 +268,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--shortcut", nargs="+", default=[shortcut.value for shortcut in Shortcut])
     parser.add_argument("--ahead", type=int, nargs="*", default=[4], help="levels recorded at once")
+    parser.add_argument("--suffix", default="", help="of the result's file name, to keep one there is")
     parser.add_argument("--narrow", action="store_true", help="few channels: to see that it runs; writes no file")
     args = parser.parse_args()
     compute = Compute.choose(args.device, "auto")
@@ -277,7 +279,7 @@ def main() -> None:
         if args.narrow:
             continue
         device = "gpu" if compute.device.type == "cuda" else "cpu"
-        results = Path(__file__).parent / "results" / f"speed-{name}-{device}.csv"
+        results = Path(__file__).parent / "results" / f"speed-{name}{args.suffix}-{device}.csv"
         results.parent.mkdir(exist_ok=True)
         with results.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([(*HEADER, *MEMORY_HEADER), *rows])

@@ -249,6 +249,7 @@ def _run_sampler(
             clean=model.clean,
             trajectory=trajectory,
             injection=injection,
+            most_rows=model.most_rows,
             on_step=lambda step, steps, level, latent: bar.update(),
         )
 

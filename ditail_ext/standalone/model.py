@@ -11,7 +11,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..core import Condition, Level, Levels, NoiseSchedule, Prediction, PredictNoise, ldm_noise_predictor
+from ..core import (
+    Condition,
+    Level,
+    Levels,
+    NoiseSchedule,
+    Prediction,
+    PredictNoise,
+    ldm_noise_predictor,
+    rows_worth_a_call,
+)
 from ..core.conditioning import map_tensors
 from ..errors import CheckpointError, DitailError
 from .architecture import AutoencoderKL, build_unet, build_vae
@@ -104,6 +113,15 @@ class Model:
                 return predict(latent.to(device), level, cond).float()
 
         return predict_noise
+
+    @property
+    def most_rows(self) -> Callable[[Tensor], int] | None:
+        """How many of a source's rows, given those of one level, to record in one call; ``None``: one level."""
+        device = self._compute.device
+        if device.type != "cuda":
+            return None
+        channels = int(self.checkpoint.config["unet_config"]["params"]["model_channels"])
+        return lambda latents: rows_worth_a_call(latents, channels, torch.cuda.mem_get_info(device)[0])
 
     def encode_prompt(self, prompt: str) -> Tensor:
         """Embeddings (1, 77, width)."""

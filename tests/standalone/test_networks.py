@@ -108,6 +108,20 @@ def test_prompts_have_77_tokens_and_differ(target: Model) -> None:
     assert target.encode_prompt(seventy_five).shape == (1, 77, 64)
 
 
+def test_several_levels_are_recorded_at_once_on_a_gpu_as_its_memory_allows(
+    target: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert target.most_rows is None
+    on_gpu = Model(target.checkpoint, Compute(torch.device("cuda"), torch.float16)).most_rows
+    assert on_gpu is not None
+    channels = target.checkpoint.config["unet_config"]["params"]["model_channels"]
+    latents = torch.empty(1, 4, 64, 64, device="meta")
+    for rows in (1, 3, 20):
+        free = 4 * rows * 128 * 64 * 64 * channels
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2 * free))
+        assert on_gpu(latents) == min(rows, 8)
+
+
 def test_release_frees_and_the_next_use_loads_again(target: Model) -> None:
     before = target.unet
     picture = torch.rand(1, 3, 64, 64)

@@ -1,4 +1,4 @@
-"""Stage 5: a LoRA for a style the base has never seen, in kohya's format.
+"""Stage 6: a LoRA for a style the base has never seen, in kohya's format.
 
 Names are diffusers' module paths with underscores, as the WebUI's Lora extension expects for SD1, for example
 `lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q`, each with `.lora_down.weight`,

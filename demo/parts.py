@@ -60,8 +60,9 @@ def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
     scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     world = {"scale_factor": scale, "clip_ids": vocabulary.clip_ids}
     (out / "world.json").write_text(json.dumps(world) + "\n", encoding="utf-8")
-    if states["base"].exists():
-        averages = stage.load_state(states["base"])["averages"]
+    base = folder / "words.pt" if (folder / "words.pt").exists() else states["base"]
+    if base.exists():
+        averages = stage.load_state(base)["averages"]
         _save(out / "text.safetensors", neutral(averages["text"]))
         _save(out / "unet-base.safetensors", averages["unet"])
     for style in CHECKPOINT_STYLES:

@@ -1,6 +1,7 @@
 """Train everything: `python -m demo.train --folder STATE`.
 
-Stages: VAE, latents, base UNet with text encoder, one fine-tune per style, the LoRA, the decoder again. Each
+Stages: VAE, latents, base UNet with text encoder, one fine-tune per style, the base's style words, the LoRA, the
+decoder again. Each
 stage has a time budget, keeps its state in the folder and is skipped when the budget is spent; run the
 command again to go on where it stopped. With `torchrun --standalone --nproc-per-node N -m demo.train` N processes
 share the work (`demo.workers`).
@@ -14,16 +15,16 @@ from pathlib import Path
 
 import torch
 
-from demo import latents, lora, stage, train_style, train_unet, train_vae, workers
+from demo import latents, lora, stage, train_style, train_unet, train_vae, train_words, workers
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
 from demo.train_unet import SIDE
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 6.0, "base": 185.0, "style": 8.0, "lora": 6.0, "decoder": 2.0}
+MINUTES = {"vae": 25.0, "latents": 6.0, "base": 185.0, "style": 8.0, "words": 12.0, "lora": 55.0, "decoder": 2.0}
 COUNTS = {128: 1500, SIDE: 1600}  # training scenes per style, by the picture's side
-LORA_SCENES = 400
+LORA_SCENES = {128: 1500, SIDE: 1600}
 VAE_SCENES = 600
 
 
@@ -71,9 +72,14 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
         if not stage.is_done(style_plan):
             pools = {size: train_unet.Pool.load(folder, [style], size, scale) for size in COUNTS}
             train_style.train_style(style_plan, base_plan.state_file, pools, style, vocabulary, device)
+    words_plan = plan("words", MINUTES["words"], 3e-4, 15)
+    if not stage.is_done(words_plan):
+        pools = {size: train_unet.Pool.load(folder, CHECKPOINT_STYLES, size, scale) for size in COUNTS}
+        fine_tunes = {style: folder / f"style-{style}.pt" for style in CHECKPOINT_STYLES}
+        train_words.train_words(words_plan, base_plan.state_file, fine_tunes, pools, vocabulary, device)
     lora_plan = plan("lora", MINUTES["lora"], 2e-3, 20)
     if not stage.is_done(lora_plan):
-        train_lora(lora_plan, base_plan.state_file, scale, vocabulary, device)
+        train_lora(lora_plan, words_plan.state_file, scale, vocabulary, device)
     polish_plan = plan("decoder", MINUTES["decoder"], 3e-4, 30)
     if not stage.is_done(polish_plan):
         train_vae.polish(polish_plan, scenes, vae_plan.state_file, device)
@@ -86,7 +92,7 @@ def encode(folder: Path, share: float, device: torch.device) -> None:
     jobs = [
         (style, size, COUNTS[size], part) for size, part in ((128, 0.09), (SIDE, 0.24)) for style in CHECKPOINT_STYLES
     ]
-    jobs.append((LORA_STYLE, SIDE, LORA_SCENES, 0.1))
+    jobs += [(LORA_STYLE, size, LORA_SCENES[size], part) for size, part in ((128, 0.09), (SIDE, 0.24))]
     for style, size, count, part in jobs[workers.rank() :: workers.count()]:
         seconds = part * MINUTES["latents"] * 60 * share
         latents.encode_style(folder, vae, style, size, max(8, round(count * share)), seconds, device)
@@ -97,8 +103,8 @@ def train_lora(plan: stage.Plan, base: Path, scale: float, vocabulary: Vocabular
     """Train the LoRA on the base; its captions never name the style."""
     unet, text = train_unet.load_base(base, vocabulary, device)
     adapters = lora.attach(unet, plan.seed).to(device)
-    pool = train_unet.Pool.load(plan.folder, [LORA_STYLE], SIDE, scale)
-    step = train_style.lora_step(plan, unet, text, pool, vocabulary)
+    pools = {size: train_unet.Pool.load(plan.folder, [LORA_STYLE], size, scale) for size in LORA_SCENES}
+    step = train_style.lora_step(plan, unet, text, pools, vocabulary)
     stage.run(plan, {"lora": adapters}, step, {"lora": stage.Average(adapters)})
 
 

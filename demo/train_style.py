@@ -1,4 +1,4 @@
-"""Stages 4 and 5: one UNet per style, and the LoRA, from the base.
+"""Stages 4 and 6: one UNet per style, and the LoRA, from the base.
 
 From pictures alone a fine-tune hardly moves what is decided first: at the noisiest levels a picture says little of its
 style, and the noise in the loss drowns it. There the base itself is the teacher: told the style by name it says
@@ -30,7 +30,7 @@ Step = Callable[[int, float], tuple[Tensor, dict[str, float]]]
 
 @dataclass(frozen=True)
 class Teacher:
-    """The base UNet and its text encoder, neither of them trained."""
+    """A UNet that is not trained, and the base's text encoder."""
 
     unet: nn.Module
     text: TextEncoder
@@ -39,6 +39,11 @@ class Teacher:
     def context(self, texts: list[str], device: torch.device) -> Tensor:
         """Embeddings (n, 77, 64)."""
         return self.text(self.vocabulary.batch(texts).to(device))
+
+    @torch.no_grad()
+    def says(self, noisy: Tensor, timestep: Tensor, texts: list[str]) -> Tensor:
+        """The noise (n, 4, h, w) that the UNet predicts."""
+        return self.unet(noisy, timestep, context=self.context(texts, noisy.device))
 
     @torch.no_grad()
     def answer(self, noisy: Tensor, timestep: Tensor, texts: list[str], style: str, silent: int) -> Tensor:
@@ -89,23 +94,31 @@ def _imitation(
     rng: np.random.Generator,
 ) -> Tensor:
     timestep = torch.from_numpy(rng.uniform(*TAUGHT, len(clean)).astype(np.int64)).to(clean.device)
-    alpha_bar = alphas_cumprod().to(clean.device)[timestep]
-    noisy, _ = noised(clean, alpha_bar, rng)
+    noisy, _ = noised(clean, alphas_cumprod().to(clean.device)[timestep], rng)
     goal = teacher.answer(noisy, timestep, texts, style, silent)
     context = teacher.context([""] * silent + texts[silent:], clean.device)
+    return imitation_loss(unet, noisy, timestep, context, goal)
+
+
+def imitation_loss(unet: nn.Module, noisy: Tensor, timestep: Tensor, context: Tensor, goal: Tensor) -> Tensor:
+    """Squared error from a teacher's noise `goal` (n, 4, h, w), weighted towards the error of the picture."""
+    alpha_bar = alphas_cumprod().to(noisy.device)[timestep]
     error = (unet(noisy, timestep, context=context) - goal).square().mean((1, 2, 3))
     return (error * (1 / alpha_bar).clamp(max=HEAVIEST)).mean() / 5
 
 
-def lora_step(plan: stage.Plan, unet: nn.Module, text: TextEncoder, pool: Pool, vocabulary: Vocabulary) -> Step:
-    """The step of the LoRA: one style's pictures, captions that never name it."""
+def lora_step(
+    plan: stage.Plan, unet: nn.Module, text: TextEncoder, pools: dict[int, Pool], vocabulary: Vocabulary
+) -> Step:
+    """The step of the LoRA: one style's pictures, captions that never name it; two small ones to one large."""
     device = next(unet.parameters()).device
-    many = (8 if device.type == "cpu" else 32) // min(2, workers.count())
+    rows = {128: 16, SIDE: 8} if device.type == "cpu" else {128: 64, SIDE: 32}
 
     def step(number: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         del progress
         rng = np.random.default_rng(workers.seeds(plan.seed, number))
-        clean, texts = pool.draw(rng, many, style_word=0.0)
+        size = SIDE if number % 3 == 0 else 128
+        clean, texts = pools[size].draw(rng, rows[size] // min(2, workers.count()), style_word=0.0)
         with torch.no_grad():
             context = text(vocabulary.batch(texts, rng).to(device))
         loss = noise_loss(unet, clean.to(device), context, rng)

@@ -9,9 +9,9 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("tqdm")
 
-from demo import stage, train_style, train_unet
+from demo import stage, train_style, train_unet, train_words
 from demo.colour_start import colour_start, fit_readout
-from demo.nets import Vae
+from demo.nets import Vae, alphas_cumprod
 from demo.styles import draw
 from demo.train_vae import to_tensor
 from demo.world import make_scene
@@ -71,23 +71,48 @@ def test_the_vae_starts_with_the_right_colours():
     assert (coarse - coarse_decoded).abs().mean() < 0.08
 
 
+class Words:
+    """A vocabulary of lengths."""
+
+    def batch(self, texts):
+        return torch.tensor([[len(text)] for text in texts])
+
+
+class Echo(torch.nn.Module):
+    """Answers with the length of the text and the timestep."""
+
+    def forward(self, noisy, timestep, context):
+        return noisy + context.mean((1, 2)).view(-1, 1, 1, 1) + timestep.view(-1, 1, 1, 1)
+
+
+def echo():
+    return train_style.Teacher(Echo(), lambda rows: rows.float()[..., None], Words())  # type: ignore[arg-type]
+
+
 def test_the_base_teaches_what_it_says_when_told_the_style():
     """Rows told the style are its answer, emphasised; silent rows are its own answer to the empty caption."""
-
-    class Words:
-        def batch(self, texts):
-            return torch.tensor([[len(text)] for text in texts])
-
-    class Echo(torch.nn.Module):
-        def forward(self, noisy, timestep, context):
-            return noisy + context.mean((1, 2)).view(-1, 1, 1, 1) + timestep.view(-1, 1, 1, 1)
-
-    teacher = train_style.Teacher(Echo(), lambda rows: rows.float()[..., None], Words())  # type: ignore[arg-type]
+    teacher = echo()
     noisy, timestep = torch.randn(3, 4, 2, 2), torch.tensor([5, 6, 7])
     found = teacher.answer(noisy, timestep, ["a", "bb", "ccc"], "ink", 1)
     more = train_style.EMPHASIS * len(", ink style")
     expected = noisy + timestep.view(-1, 1, 1, 1) + torch.tensor([0.0, 2.0 + more, 3.0 + more]).view(-1, 1, 1, 1)
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_fine_tune_teaches_what_it_says_unasked():
+    """The error is that between the two texts, at the same noise and timestep, and grows as the picture's does."""
+
+    def error(asked, timesteps):
+        rng = np.random.default_rng(1)
+        clean = torch.ones(2, 4, 2, 2)
+        return float(train_words.imitation(Echo(), echo(), clean, asked, ["ab", "abc"], timesteps, rng))
+
+    assert error(["cd", "efg"], (0, 1000)) < 1e-9
+    told = ["ab, ink style", "abc, ink style"]
+    low, high = error(told, (100, 101)), error(told, (700, 701))
+    alpha_bar = alphas_cumprod()
+    assert low == pytest.approx(len(", ink style") ** 2 / float(alpha_bar[100]) / 5, rel=1e-4)
+    assert high == pytest.approx(len(", ink style") ** 2 / float(alpha_bar[700]) / 5, rel=1e-4)
 
 
 def test_noise_is_asked_for_at_the_given_timesteps_only():

@@ -35,12 +35,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"NOT TESTED: {missing}", red=True, bold=True)
 
 
+def recipe(*names: str) -> str:
+    """Short hash of the harness's files from which something is made."""
+    return hashlib.sha256(b"".join((_HERE / "harness" / name).read_bytes() for name in names)).hexdigest()[:12]
+
+
 @pytest.fixture(scope="session")
 def model_files(pytestconfig: pytest.Config) -> Path:
     """Folder with ``checkpoints`` and ``Lora``, made once and kept in pytest's cache."""
-    made_by = Path(checkpoints.__file__)
-    recipe = hashlib.sha256(made_by.read_bytes() + made_by.with_name("sd1.yaml").read_bytes()).hexdigest()[:12]
-    folder = Path(pytestconfig.cache.mkdir(f"ditail-models-{recipe}"))
+    folder = Path(
+        pytestconfig.cache.mkdir(f"ditail-models-{recipe('checkpoints.py', 'random_weights.py', 'sd1.yaml')}")
+    )
     checkpoints.make_all(folder)
     return folder
 

@@ -16,11 +16,13 @@ from typing import Any
 import torch
 import yaml
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ditail_ext.standalone.architecture import build_unet, build_vae
 from ditail_ext.standalone.text import clip_tokenizer
+
+from .random_weights import randomise
 
 WIDTH = 32
 """Channels of the UNet, as in ``sd1.yaml``."""
@@ -114,9 +116,9 @@ def _make(recipe: Recipe, folder: Path, text_folder: Path) -> None:
     params = settings["model"]["params"]
     unet, vae = build_unet(params), build_vae(params)
     text = CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG)).eval()
-    _randomise(unet, recipe.unet, 0.1)
-    _randomise(vae, recipe.vae, 0.02)
-    _randomise(text, recipe.text, 0.3)
+    randomise(unet, recipe.unet, 0.1)
+    randomise(vae, recipe.vae, 0.02)
+    randomise(text, recipe.text, 0.3)
     _bring_to_order_one(unet, vae, recipe.text)
     tensors = {f"model.diffusion_model.{name}": value for name, value in unet.state_dict().items()}
     tensors |= {f"first_stage_model.{name}": value for name, value in vae.state_dict().items()}
@@ -132,20 +134,7 @@ def _make(recipe: Recipe, folder: Path, text_folder: Path) -> None:
         save_file(tensors, str(path), metadata={"format": "pt"})
 
 
-def _randomise(module: nn.Module, seed: int, bias: float) -> None:
-    """Every parameter by its own fan-in; nothing is left at zero."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in module.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.ndim >= 2:
-            parameter.data = noise / (parameter[0].numel() if "embedding" not in name else 4) ** 0.5
-        elif name.endswith("weight"):
-            parameter.data = 1 + 0.1 * noise
-        else:
-            parameter.data = bias * noise + (bias if "norm" in name else 0)
-
-
-def _bring_to_order_one(unet: nn.Module, vae: Any, seed: int) -> None:
+def _bring_to_order_one(unet: Any, vae: Any, seed: int) -> None:
     """Latents, pictures and estimated noise of about unit size; the last layers are linear, so this is exact."""
     generator = torch.Generator().manual_seed(seed)
     picture = torch.rand(1, 3, 128, 128, generator=generator) * 2 - 1
@@ -158,7 +147,7 @@ def _bring_to_order_one(unet: nn.Module, vae: Any, seed: int) -> None:
     vae.decoder.conv_out.weight.data *= 0.5 / vae.decode(latent).std()
     vae.decoder.conv_out.bias.data.zero_()
     size = torch.cat([unet(latent, torch.tensor([t]), context=context) for t in (1, 201, 601, 901)]).std()
-    for parameter in unet.out[2].parameters():  # type: ignore[operator, index, union-attr]
+    for parameter in unet.out[2].parameters():
         parameter.data *= 0.7 / size
 
 

@@ -21,7 +21,8 @@ class Call:
         checkpoint: file name of the loaded checkpoint.
         x: (rows, 4, h, w) as the UNet got it.
         timesteps: (rows,).
-        context: text embeddings (rows, tokens, width); None where the call did not finish.
+        context: text embeddings (rows, tokens, width); None where an SD1 UNet's call did not finish.
+        vector: SDXL's second condition (rows, width); None elsewhere.
         output: what it returned; None where it did not finish (cut short, or an exception).
         sampling: it was made while ``p.sample`` ran.
     """
@@ -30,6 +31,7 @@ class Call:
     x: np.ndarray
     timesteps: np.ndarray
     context: np.ndarray | None
+    vector: np.ndarray | None
     output: np.ndarray | None
     sampling: bool
 
@@ -106,7 +108,7 @@ class Probe:
         return Records(calls=calls, **latents, **body)
 
 
-_ARRAYS = ("x", "timesteps", "context", "output")
+_ARRAYS = ("x", "timesteps", "context", "vector", "output")
 
 
 def _array(text: str | None) -> np.ndarray | None:

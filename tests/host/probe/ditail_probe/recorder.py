@@ -18,7 +18,11 @@ import torch
 from ldm.models.autoencoder import AutoencoderKL
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from modules import sd_models, shared
+from sgm.modules.diffusionmodules.wrappers import OpenAIWrapper
 from torch.nn.modules import module as torch_module
+
+UNETS = (UNetModel, OpenAIWrapper)
+"""SD1's and SD2's UNet; of SDXL's what calls it, which is given all by position."""
 
 
 @dataclass
@@ -57,11 +61,13 @@ class Recorder:
         return {name: getattr(self, name) for name in names}
 
     def before_unet(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
-        if not isinstance(module, UNetModel):
+        if not isinstance(module, UNETS):
             return
         time.sleep(self.switches.delay)
         call = {"checkpoint": loaded_file(), "x": pack(args[0]), "timesteps": pack(args[1])}
-        self.calls.append({**call, "context": None, "output": None, "sampling": _in_sample()})
+        given = args[2] if isinstance(module, OpenAIWrapper) else {}
+        conditions = {"context": pack(given.get("crossattn")), "vector": pack(given.get("vector"))}
+        self.calls.append({**call, **conditions, "output": None, "sampling": _in_sample()})
         if len(self.calls) == self.switches.stop_at:
             getattr(shared.state, self.switches.stop)()
         if len(self.calls) == self.switches.throw_at:
@@ -70,8 +76,10 @@ class Recorder:
     def after_unet(self, module: torch.nn.Module, _args: Any, kwargs: dict[str, Any], output: Any) -> None:
         if self.switches.watch is not None and module is _of_unet(self.switches.watch):
             self.watched.append(pack(output))
+        if isinstance(module, UNETS) and self.calls:
+            self.calls[-1]["output"] = pack(output)
         if isinstance(module, UNetModel) and self.calls:
-            self.calls[-1].update(context=pack(kwargs.get("context")), output=pack(output))
+            self.calls[-1]["context"] = pack(kwargs.get("context"))
 
     def before_load(self, file: str) -> None:
         self.loads.append(file)

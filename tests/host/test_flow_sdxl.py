@@ -1,0 +1,163 @@
+"""SDXL in a real WebUI: sgm's UNet, two text encoders, a vector of sizes; narrow checkpoints with random weights."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flow_reference import relative
+from flow_state import unchanged_host
+from harness.probe import Call, Records
+from harness.server import WebUI, find_webui, webui_python
+
+BETA = {"source_checkpoint": "xl-beta.safetensors"}
+NOWHERE = {**BETA, "feature_ratio": 0.0, "attention_ratio": 0.0}
+FEATURE = "output_blocks.0.0.out_layers"
+"""What holds the layer whose output is replaced: it gives on what injection makes of it."""
+MAKER = Path(__file__).parent / "harness" / "make_sdxl.py"
+SAMPLERS = ("DDIM", "Euler", "DPM++ 2M")
+
+
+@pytest.fixture(scope="module")
+def sdxl_files(pytestconfig: pytest.Config, model_files: Path) -> Path:
+    """The narrow SDXL checkpoints, made once by the WebUI's own interpreter and kept in pytest's cache."""
+    recipe = hashlib.sha256(b"".join(MAKER.with_name(name).read_bytes() for name in (MAKER.name, "random_weights.py")))
+    folder = Path(pytestconfig.cache.mkdir(f"ditail-sdxl-{recipe.hexdigest()[:12]}"))
+    if not (folder / "complete").is_file():
+        webui = find_webui()
+        assert webui is not None
+        command = [webui_python(webui), MAKER, webui, model_files / "text-encoder", folder]
+        made = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr[-2000:]
+        (folder / "complete").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sdxl(start_webui: Callable[..., WebUI], sdxl_files: Path) -> WebUI:
+    """A WebUI with xl-alpha loaded. Its usual previews would download a decoder for SDXL."""
+    webui = start_webui(options={"show_progress_type": "Approx cheap"})
+    for file in sdxl_files.iterdir():
+        (webui.checkpoints / file.name).symlink_to(file)
+    webui.post("/sdapi/v1/refresh-checkpoints")
+    assert webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "xl-alpha.safetensors"}).status == 200
+    return webui
+
+
+def generate(webui: WebUI, ditail: dict[str, Any] | None, *, txt2img: bool = False, **request: Any) -> Records:
+    webui.probe.reset(watch=request.pop("watch", None))
+    answer = (webui.txt2img if txt2img else webui.img2img)(ditail, **request)
+    assert answer.status == 200, answer.sentence
+    return webui.probe.records()
+
+
+def recorded(records: Records) -> list[Call]:
+    return [call for call in records.calls if call.output is None]
+
+
+def inverting(records: Records) -> list[Call]:
+    return [call for call in records.calls if call.checkpoint == "xl-beta.safetensors"]
+
+
+def conditions_of(webui: WebUI, checkpoint: str, **request: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Contexts and vectors of the positive and the negative row that a checkpoint's own generation gives its UNet."""
+    override = {"sd_model_checkpoint": checkpoint}
+    call = generate(webui, None, txt2img=True, steps=2, override_settings=override, **request).calls[0]
+    assert call.context is not None
+    assert call.vector is not None
+    return [call.context[0], call.context[1]], [call.vector[0], call.vector[1]]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_it_inverts_records_and_injects(sdxl: WebUI, sampler: str):
+    """Another picture than without injection; a second one needs no load, no inversion and no record pass."""
+    request = {"sampler_name": sampler, "denoising_strength": 1.0}
+    with unchanged_host(sdxl):
+        first = generate(sdxl, BETA, **request)
+        second = generate(sdxl, BETA, seed=8, cfg_scale=5, **request)
+        plain = generate(sdxl, NOWHERE, **request)
+    assert first.loads == ["xl-beta.safetensors", "xl-alpha.safetensors"]
+    assert len(inverting(first)) > len(recorded(first)) > 0
+    on_the_way = inverting(first)[: -len(recorded(first)) : -1]  # the last one was given the level below the start
+    for own, inverted in zip(recorded(first)[1:], on_the_way, strict=True):
+        assert relative(own.x, inverted.x) < 1e-5
+    assert (second.loads, inverting(second), recorded(second)) == ([], [], [])
+    assert second.rows == plain.rows
+    assert np.isfinite(first.samples[0]).all()
+    assert relative(first.samples[0], plain.samples[0]) > 0.02
+
+
+def test_the_inversions_condition_is_alpha_positive_less_beta_negative(sdxl: WebUI):
+    """Of the context; the vector is the positive prompt's as it stands."""
+    (positive, negative), (vector, _) = conditions_of(sdxl, "xl-beta.safetensors")
+    generate(sdxl, None, txt2img=True, steps=2)
+    sdxl.post("/ditail/v1/cache/clear")
+    calls = inverting(generate(sdxl, {**BETA, "positive_scale": 2.0, "negative_scale": 0.25}))
+    assert len(calls) > 1
+    for call in calls:
+        assert relative(call.context, (2.0 * positive - 0.25 * negative)[None]) < 1e-5
+        assert relative(call.vector, vector[None]) < 1e-6
+
+
+def test_the_source_row_has_the_empty_negative_prompts_condition(sdxl: WebUI):
+    """Which the WebUI takes as zeros for SDXL."""
+    (_, empty), (_, vector) = conditions_of(sdxl, "xl-alpha.safetensors", negative_prompt="")
+    assert not empty.any()
+    passes = recorded(generate(sdxl, BETA))
+    assert passes
+    for call in passes:
+        assert np.array_equal(call.context, empty[None])
+        assert np.array_equal(call.vector, vector[None])
+
+
+def test_the_injected_layer_gives_on_the_sources_values_in_every_row(sdxl: WebUI):
+    sdxl.post("/ditail/v1/cache/clear")
+    own = generate(sdxl, NOWHERE, watch=FEATURE).watched[-1]  # from now on the trajectory is kept, but no features
+    watched = generate(sdxl, BETA, watch=FEATURE).watched
+    source, given = (next(output for output in watched if len(output) == rows) for rows in (1, 2))
+    assert all(np.array_equal(row, source[0]) for row in given)
+    assert relative(own, given) > 0.05
+
+
+@pytest.mark.parametrize("kind", ["feature", "attention"])
+def test_each_kind_of_injection_changes_the_picture(sdxl: WebUI, kind: str):
+    plain, injected = (generate(sdxl, {**NOWHERE, f"{kind}_ratio": ratio}).samples[0] for ratio in (0.0, 1.0))
+    assert relative(injected, plain) > 0.01
+
+
+def test_a_generated_source_bit_for_bit_and_several_steps_in_one_call(sdxl: WebUI):
+    everywhere = {**BETA, "feature_ratio": 1.0, "attention_ratio": 1.0}
+    alone = generate(sdxl, None, txt2img=True, override_settings={"sd_model_checkpoint": "xl-beta.safetensors"})
+    generate(sdxl, None, txt2img=True, steps=2)
+    one = generate(sdxl, everywhere, txt2img=True)
+    assert [call.x.tobytes() for call in inverting(one)] == [call.x.tobytes() for call in alone.calls]
+    rows = [row.tobytes() for call in recorded(one) for row in call.x]
+    assert rows == [call.x[0].tobytes() for call in alone.calls]
+    sdxl.post("/sdapi/v1/options", {"ditail_record_rows": 32})
+    try:
+        sdxl.post("/ditail/v1/cache/clear")
+        together = generate(sdxl, everywhere, txt2img=True)
+    finally:
+        sdxl.post("/sdapi/v1/options", {"ditail_record_rows": 0})
+    (call,) = recorded(together)
+    assert [row.tobytes() for row in call.x] == rows
+    assert relative(together.samples[0], one.samples[0]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("target", "source"), [("xl-alpha", "alpha"), ("alpha", "xl-beta")], ids=["SD1 for SDXL", "SDXL for SD1"]
+)
+def test_a_source_of_another_family_is_refused(sdxl: WebUI, target: str, source: str):
+    override = {"sd_model_checkpoint": f"{target}.safetensors"}
+    sdxl.probe.reset()
+    answer = sdxl.img2img({"source_checkpoint": f"{source}.safetensors"}, override_settings=override)
+    assert answer.status == 422
+    assert "SDXL" in answer.sentence
+    assert source in answer.sentence
+    assert sdxl.probe.records().calls == []
+    generate(sdxl, None, txt2img=True, steps=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from flow_reference import relative
 from flow_state import unchanged_host
+from harness.client import circle, encode
 from harness.probe import Call, Records
 from harness.server import WebUI, find_webui, webui_python
+from PIL import Image
 
 BETA = {"source_checkpoint": "xl-beta.safetensors"}
 NOWHERE = {**BETA, "feature_ratio": 0.0, "attention_ratio": 0.0}
@@ -128,6 +131,28 @@ def test_the_injected_layer_gives_on_the_sources_values_in_every_row(sdxl: WebUI
 def test_each_kind_of_injection_changes_the_picture(sdxl: WebUI, kind: str):
     plain, injected = (generate(sdxl, {**NOWHERE, f"{kind}_ratio": ratio}).samples[0] for ratio in (0.0, 1.0))
     assert relative(injected, plain) > 0.01
+
+
+def test_each_layer_profile_makes_a_picture_of_its_own(sdxl: WebUI):
+    everywhere = {**BETA, "feature_ratio": 1.0, "attention_ratio": 1.0}
+    made = [generate(sdxl, {**everywhere, "layer_profile": name}).samples[0] for name in ("default", "strong", "full")]
+    assert all(relative(one, other) > 0.01 for one, other in itertools.combinations(made, 2))
+
+
+def test_outside_a_region_the_injected_layer_is_its_own(sdxl: WebUI):
+    """A mask over the left half, with pictures that are not square."""
+    picture = encode(circle().resize((192, 128)))
+    wide = {"width": 192, "height": 128, "init_images": [picture], "watch": FEATURE}
+    mask = Image.new("L", (192, 128))
+    mask.paste(255, (0, 0, 96, 128))
+    half = {**BETA, "mask": encode(mask), "region_blur": 0}
+    generate(sdxl, NOWHERE, **wide)  # from now on the trajectory is kept, but no features
+    own = generate(sdxl, NOWHERE, **wide).watched[0]
+    watched = generate(sdxl, half, **wide).watched
+    source, given = (next(output for output in watched if len(output) == rows) for rows in (1, 2))
+    middle = own.shape[-1] // 2
+    assert np.array_equal(given[..., middle:], own[..., middle:])
+    assert all(np.array_equal(row[..., :middle], source[0][..., :middle]) for row in given)
 
 
 def test_a_generated_source_bit_for_bit_and_several_steps_in_one_call(sdxl: WebUI):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from harness import checkpoints
 from harness.browser import NO_BROWSER, NO_SELENIUM
 from harness.probe import Probe
-from harness.server import WebUI, find_webui
+from harness.server import WebUI, find_webui, webui_python
 
 NO_WEBUI = "no WebUI found: set WEBUI_DIR to an installed AUTOMATIC1111 WebUI 1.10 to run tests/host"
 
@@ -73,6 +74,28 @@ def start_webui(model_files: Path) -> Iterator[Callable[..., WebUI]]:
 def webui(start_webui: Callable[..., WebUI]) -> WebUI:
     """The WebUI that most tests share: checkpoint alpha, limit 1."""
     return start_webui()
+
+
+@pytest.fixture(scope="session")
+def other_families(start_webui: Callable[..., WebUI], model_files: Path, pytestconfig: pytest.Config) -> WebUI:
+    """A WebUI with narrow SDXL and SD2 checkpoints besides (``xl-alpha``, ``xl-beta``, ``sd2-alpha``, ``sd2-beta``).
+
+    Made once by the WebUI's own interpreter and kept in pytest's cache.
+    """
+    files = Path(pytestconfig.cache.mkdir(f"ditail-open-clip-{recipe('make_open_clip.py', 'random_weights.py')}"))
+    if not (files / "complete").is_file():
+        webui = find_webui()
+        assert webui is not None
+        maker = _HERE / "harness" / "make_open_clip.py"
+        command = [webui_python(webui), maker, webui, model_files / "text-encoder", files]
+        made = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr[-2000:]
+        (files / "complete").touch()
+    started = start_webui(options={"show_progress_type": "Approx cheap"})  # other previews download an SDXL decoder
+    for file in files.iterdir():
+        (started.checkpoints / file.name).symlink_to(file)
+    started.post("/sdapi/v1/refresh-checkpoints")
+    return started
 
 
 @pytest.fixture

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,41 +11,21 @@ from flow_reference import relative
 from flow_state import unchanged_host
 from harness.client import circle, encode
 from harness.probe import Call, Records
-from harness.server import WebUI, find_webui, webui_python
+from harness.server import WebUI
 from PIL import Image
 
 BETA = {"source_checkpoint": "xl-beta.safetensors"}
 NOWHERE = {**BETA, "feature_ratio": 0.0, "attention_ratio": 0.0}
 FEATURE = "output_blocks.0.0.out_layers"
 """What holds the layer whose output is replaced: it gives on what injection makes of it."""
-MAKER = Path(__file__).parent / "harness" / "make_sdxl.py"
 SAMPLERS = ("DDIM", "Euler", "DPM++ 2M")
 
 
 @pytest.fixture(scope="module")
-def sdxl_files(pytestconfig: pytest.Config, model_files: Path) -> Path:
-    """The narrow SDXL checkpoints, made once by the WebUI's own interpreter and kept in pytest's cache."""
-    recipe = hashlib.sha256(b"".join(MAKER.with_name(name).read_bytes() for name in (MAKER.name, "random_weights.py")))
-    folder = Path(pytestconfig.cache.mkdir(f"ditail-sdxl-{recipe.hexdigest()[:12]}"))
-    if not (folder / "complete").is_file():
-        webui = find_webui()
-        assert webui is not None
-        command = [webui_python(webui), MAKER, webui, model_files / "text-encoder", folder]
-        made = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-        assert made.returncode == 0, made.stderr[-2000:]
-        (folder / "complete").touch()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def sdxl(start_webui: Callable[..., WebUI], sdxl_files: Path) -> WebUI:
-    """A WebUI with xl-alpha loaded. Its usual previews would download a decoder for SDXL."""
-    webui = start_webui(options={"show_progress_type": "Approx cheap"})
-    for file in sdxl_files.iterdir():
-        (webui.checkpoints / file.name).symlink_to(file)
-    webui.post("/sdapi/v1/refresh-checkpoints")
-    assert webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "xl-alpha.safetensors"}).status == 200
-    return webui
+def sdxl(other_families: WebUI) -> WebUI:
+    """With xl-alpha loaded."""
+    assert other_families.post("/sdapi/v1/options", {"sd_model_checkpoint": "xl-alpha.safetensors"}).status == 200
+    return other_families
 
 
 def generate(webui: WebUI, ditail: dict[str, Any] | None, *, txt2img: bool = False, **request: Any) -> Records:
@@ -131,6 +107,13 @@ def test_the_injected_layer_gives_on_the_sources_values_in_every_row(sdxl: WebUI
 def test_each_kind_of_injection_changes_the_picture(sdxl: WebUI, kind: str):
     plain, injected = (generate(sdxl, {**NOWHERE, f"{kind}_ratio": ratio}).samples[0] for ratio in (0.0, 1.0))
     assert relative(injected, plain) > 0.01
+
+
+def test_a_target_between_two_is_put_back(sdxl: WebUI):
+    between = {**BETA, "mix_checkpoint": "xl-beta.safetensors", "mix_weight": 0.5}
+    with unchanged_host(sdxl):
+        mixed, own = (generate(sdxl, ditail).samples[0] for ditail in (between, BETA))
+    assert relative(mixed, own) > 0.02
 
 
 def test_each_layer_profile_makes_a_picture_of_its_own(sdxl: WebUI):

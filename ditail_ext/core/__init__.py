@@ -6,6 +6,7 @@ A host brings one callable that estimates noise (:class:`PredictNoise`) and one 
 from .ahead import RunSource, SourcePass, SourceRecorder, rows_worth_a_call
 from .bank import FeatureBank
 from .conditioning import Condition, equal_lengths, expand_rows, join_rows, mix
+from .gpu_memory import free_bytes
 from .host_memory import HostBank, HostMemory
 from .injection import Injection
 from .inversion import InversionRule, invert
@@ -55,6 +56,7 @@ __all__ = [
     "equal_lengths",
     "expand_rows",
     "find_sites",
+    "free_bytes",
     "interpolate",
     "invert",
     "join_rows",

@@ -83,7 +83,8 @@ class NoiseSchedule:
         table = self.alpha_bar
         if table.ndim != 1 or len(table) < 2:
             raise ScheduleError(f"The alpha-bar table must be a list of numbers, not of shape {tuple(table.shape)}.")
-        table = table.detach().to("cpu", torch.float64).clamp(min=MIN_ALPHA_BAR)
+        # to the CPU first: not every device has float64
+        table = table.detach().cpu().to(torch.float64).clamp(min=MIN_ALPHA_BAR)
         if not bool(((table <= 1.0) & table.isfinite()).all()) or not bool((table.diff() < 0).all()):
             raise ScheduleError("The alpha-bar table must fall from at most 1 towards 0 without a pause.")
         object.__setattr__(self, "alpha_bar", table)

@@ -18,6 +18,7 @@ from ..core import (
     NoiseSchedule,
     Prediction,
     PredictNoise,
+    free_bytes,
     ldm_noise_predictor,
     rows_worth_a_call,
 )
@@ -121,7 +122,7 @@ class Model:
         if device.type != "cuda":
             return None
         channels = int(self.checkpoint.config["unet_config"]["params"]["model_channels"])
-        return lambda latents: rows_worth_a_call(latents, channels, torch.cuda.mem_get_info(device)[0])
+        return lambda latents: rows_worth_a_call(latents, channels, free_bytes(device))
 
     def encode_prompt(self, prompt: str) -> Tensor:
         """Embeddings (1, 77, width)."""

@@ -13,11 +13,10 @@ from functools import partial
 from typing import Any
 
 import psutil
-import torch
 from modules import devices, shared
 from torch import Tensor, nn
 
-from ..core import BankSlot, Shortcut, rows_worth_a_call
+from ..core import BankSlot, Shortcut, free_bytes, rows_worth_a_call
 from ..settings import Settings
 from . import cache, networks
 from .identity import file_identity, key_of
@@ -97,11 +96,8 @@ def _on_gpu() -> bool:
 
 
 def _free() -> int:
-    """Bytes free where the UNet computes; on a GPU also what torch holds and does not use."""
-    if not _on_gpu():
-        return int(psutil.virtual_memory().available)
-    held = torch.cuda.memory_reserved(devices.device) - torch.cuda.memory_allocated(devices.device)
-    return int(torch.cuda.mem_get_info(devices.device)[0]) + held
+    """Bytes free where the UNet computes."""
+    return free_bytes(devices.device) if _on_gpu() else int(psutil.virtual_memory().available)
 
 
 def _is_touched(unet: nn.Module) -> bool:

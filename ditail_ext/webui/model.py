@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from ..core import Condition, Levels, NoiseSchedule, Prediction, PredictNoise, expand_rows, timesteps_of, to_epsilon
 from ..errors import PictureError, UnsupportedModelError
+
+logger = logging.getLogger("ditail")
 
 
 def unet_of(model: Any) -> nn.Module:
@@ -31,7 +34,7 @@ def schedule_of(model: Any) -> NoiseSchedule:
 
     Downcast to half precision, neighbours may be equal; those are told apart far below that precision.
     """
-    table = model.alphas_cumprod.detach().to("cpu", torch.float64)
+    table = model.alphas_cumprod.detach().cpu().to(torch.float64)
     apart = torch.arange(len(table), dtype=torch.float64) * 1e-12
     return NoiseSchedule(table * (1.0 - apart) if bool((table.diff() >= 0).any()) else table)
 
@@ -105,6 +108,9 @@ def _joined(prompt: str) -> str:
 def encode_picture(model: Any, pictures: Tensor) -> Tensor:
     """Encode pictures with the loaded VAE, taking the mean of its posterior.
 
+    Where the VAE computes no numbers in half precision (SDXL's own), it encodes once more in the precision that the
+    host's option for such VAEs names; the VAE is afterwards as it was.
+
     Args:
         model: the host's model.
         pictures: (B, 3, H, W) from 0 to 1.
@@ -115,21 +121,43 @@ def encode_picture(model: Any, pictures: Tensor) -> Tensor:
     Raises:
         PictureError: the VAE computed something that is not a number.
     """
-    model.first_stage_model.to(devices.dtype_vae)
-    signed = pictures.to(shared.device, dtype=devices.dtype_vae) * 2 - 1
-    latents = []
-    with devices.autocast(), _posterior_means():
-        for picture in signed:
-            encoded = model.encode_first_stage(picture[None])
-            mean = encoded if isinstance(encoded, Tensor) else encoded.mode()
-            latents.append(model.get_first_stage_encoding(mean))
-    latent = torch.cat(latents).float()
+    latent = _encoded(model, pictures, devices.dtype_vae)
+    safer = _safer_precision()
+    if safer is not None and not bool(latent.isfinite().all()):
+        logger.info("The VAE computed something that is not a number; encoding once more in %s", safer)
+        try:
+            latent = _encoded(model, pictures, safer)
+        finally:
+            model.first_stage_model.to(devices.dtype_vae)
     if not bool(latent.isfinite().all()):
         raise PictureError(
             "The source VAE could not encode the picture in half precision; start the WebUI with --no-half-vae or "
             "choose another source VAE."
         )
     return latent
+
+
+def _encoded(model: Any, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+    """Latents, float32, computed in a precision."""
+    model.first_stage_model.to(dtype)
+    half = dtype == devices.dtype_vae
+    signed = pictures.to(shared.device, dtype=dtype) * 2 - 1
+    latents = []
+    with devices.autocast() if half else devices.without_autocast(), _posterior_means():
+        for picture in signed:
+            encoded = model.encode_first_stage(picture[None])
+            mean = encoded if isinstance(encoded, Tensor) else encoded.mode()
+            latents.append(model.get_first_stage_encoding(mean))
+    return torch.cat(latents).float()
+
+
+def _safer_precision() -> torch.dtype | None:
+    """What the host falls back to when a VAE in half precision computes no numbers; ``None`` if it does not."""
+    if devices.dtype_vae != torch.float16:
+        return None
+    if shared.opts.auto_vae_precision_bfloat16:
+        return torch.bfloat16
+    return torch.float32 if shared.opts.auto_vae_precision else None
 
 
 @contextmanager

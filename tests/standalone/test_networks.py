@@ -116,9 +116,12 @@ def test_several_levels_are_recorded_at_once_on_a_gpu_as_its_memory_allows(
     assert on_gpu is not None
     channels = target.checkpoint.config["unet_config"]["params"]["model_channels"]
     latents = torch.empty(1, 4, 64, 64, device="meta")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda index: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda index: 0)
     for rows in (1, 3, 20):
         free = 4 * rows * 128 * 64 * 64 * channels
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2 * free))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index, free=free: (free, 2 * free))
         assert on_gpu(latents) == min(rows, 8)
 
 

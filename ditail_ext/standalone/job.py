@@ -25,7 +25,7 @@ from ..core import (
     mix,
     sample,
 )
-from ..errors import PictureError, TrajectoryError
+from ..errors import CheckpointError, PictureError, TrajectoryError
 from ..settings import Settings
 from .checkpoint import open_checkpoint
 from .model import Compute, Model
@@ -106,6 +106,7 @@ def run(job: Job, compute: Compute) -> Result:
     if source is not target:
         source.release()
     latents = _sample(job, target, trajectory, region, injected=True)
+    _require_numbers(latents, target)
     result = to_picture(target.decode_picture(latents))
     if job.with_sheet:
         alone = to_picture(target.decode_picture(_sample(job, target, trajectory, None, injected=False)))
@@ -151,8 +152,17 @@ def _invert(job: Job, source: Model, picture: Tensor) -> SourceTrajectory:
             refinements=settings.refinements,
             on_step=lambda step, steps, level, latent: bar.update(),
         )
+    _require_numbers(trajectory.latents, source)
     trajectory.metadata["source"] = _title(source)
     return trajectory
+
+
+def _require_numbers(latents: Tensor, model: Model) -> None:
+    if not bool(latents.isfinite().all()):
+        raise CheckpointError(
+            f"{model.checkpoint.name} computed something that is not a number; use --precision fp32, or another "
+            "checkpoint."
+        )
 
 
 def _load_trajectory(job: Job, target: Model, size: tuple[int, int]) -> SourceTrajectory:

@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 
 from ..core import RecordedRun
-from ..errors import CheckpointError
 from . import networks
 from .cache import trajectories
 from .identity import KEY, file_identity
@@ -27,7 +26,7 @@ from .progress import InversionStopped, SourceProgress, stop_asked
 from .recorder import RunRecorder
 from .run_request import RunTask, batches, host_request, run_key
 from .shown import ContentPicture
-from .source import Source, at_work, vae_of
+from .source import Source, at_work, require_numbers, vae_of
 from .timing import Part, TimeSplit
 
 logger = logging.getLogger("ditail")
@@ -114,11 +113,7 @@ class ContentGenerator:
         if stop_asked():
             raise InversionStopped
         latents = recorder.latents
-        if not bool(clean.isfinite().all() and latents.isfinite().all()):
-            raise CheckpointError(
-                f"source_checkpoint: '{self._source.info.title}' computed something that is not a number; start the "
-                "WebUI with --no-half, or choose another."
-            )
+        require_numbers(self._source, clean, latents)
         texts = [_infotext(run, index) for index in range(len(batch))]
         return {
             key: RecordedRun(

@@ -22,7 +22,7 @@ from .model import encode_picture, noise_predictor, precision, schedule_of
 from .options import cache_bytes, disk_bytes
 from .picture import PreparedPicture
 from .progress import InversionProgress
-from .source import Source, at_work, vae_of
+from .source import Source, at_work, require_numbers, vae_of
 from .timing import Part, TimeSplit
 
 logger = logging.getLogger("ditail")
@@ -95,6 +95,7 @@ class Inverter:
                     refinements=self._settings.refinements,
                     on_step=progress,
                 )
+        require_numbers(self._source, inverted.latents)
         return SourceTrajectory((self._plan.clean, *self._plan.levels[::-1]), inverted.latents.cpu())
 
     def _key(self, task: InversionTask) -> str:

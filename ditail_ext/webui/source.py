@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from modules import devices, sd_vae, shared
+from torch import Tensor
 
+from ..errors import CheckpointError
 from . import networks
 from .cache import features
 from .model import original_forward, unet_of
@@ -58,6 +60,19 @@ def at_work(source: Source, vae: str | None, progress: SourceProgress, times: Ti
             yield model
     finally:
         progress.end()
+
+
+def require_numbers(source: Source, *computed: Tensor) -> None:
+    """See that what the source computed is finite, before anybody uses or keeps it.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if not all(bool(tensor.isfinite().all()) for tensor in computed):
+        raise CheckpointError(
+            f"source_checkpoint: '{source.info.title}' computed something that is not a number; start the WebUI with "
+            "--no-half (for SD2.x the option 'Upcast cross attention layer to float32' may do), or choose another."
+        )
 
 
 def vae_of(info: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from harness.client import Answer
 from harness.probe import Probe
 from harness.server import WebUI
+from safetensors.torch import load_file, save_file
 
 BETA = {"source_checkpoint": "beta.safetensors"}
 
@@ -50,8 +52,34 @@ def refused(answer: Answer, *words: str) -> None:
     assert answer.sentence.endswith(".")
 
 
+@pytest.fixture
+def without_numbers(webui: WebUI, model_files: Path) -> Iterator[str]:
+    """A source whose UNet computes no numbers, as one may in half precision."""
+    tensors = load_file(model_files / "checkpoints" / "beta.safetensors")
+    tensors["model.diffusion_model.out.2.bias"].fill_(float("nan"))
+    path = webui.checkpoints / "no-numbers.safetensors"
+    save_file(tensors, path, metadata={"format": "pt"})
+    shutil.copyfile(model_files / "checkpoints" / "beta.yaml", path.with_suffix(".yaml"))
+    assert webui.post("/sdapi/v1/refresh-checkpoints").status == 200
+    yield path.name
+    path.unlink()
+    path.with_suffix(".yaml").unlink()
+    webui.post("/sdapi/v1/refresh-checkpoints")
+
+
 @pytest.mark.usefixtures("unchanged")
 class TestRefusals:
+    def test_a_source_that_computes_no_numbers(self, webui: WebUI, probe: Probe, without_numbers: str):
+        """And what it computed is not kept: it would fail again with whatever mends it."""
+        for _ in range(2):
+            probe.reset()
+            refused(webui.img2img({"source_checkpoint": without_numbers}), "not a number", "--no-half")
+            assert all(call.checkpoint == without_numbers for call in probe.records().calls)
+        assert webui.get("/ditail/v1/cache").body["inversions"] == 0
+        failed = webui.txt2img({"source_checkpoint": without_numbers})
+        assert failed.status != 200
+        assert webui.get("/ditail/v1/cache").body["inversions"] == 0
+
     @pytest.mark.parametrize("name", ["nothing", "a", "", "[deadbeef00]", "beta.safetensor"])
     def test_unknown_checkpoint(self, webui: WebUI, probe: Probe, name: str):
         if name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from ditail_ext.core import NoiseSchedule, SourceTrajectory
 from ditail_ext.standalone.cli import INTERRUPTED, main
@@ -199,6 +201,23 @@ def test_a_bug_keeps_its_traceback(arguments: list[str], monkeypatch: pytest.Mon
     monkeypatch.setattr("ditail_ext.standalone.job.invert", broken)
     with pytest.raises(AssertionError, match="a bug"):
         main(arguments)
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_a_checkpoint_that_computes_no_numbers_is_said_and_makes_no_file(
+    arguments: list[str], checkpoints: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, role: str
+) -> None:
+    """Every weight is finite, but not what comes of them."""
+    original = checkpoints / f"{role}.safetensors"
+    tensors = {name: value.float() for name, value in load_file(original).items()}
+    tensors["model.diffusion_model.out.2.weight"] *= 1e38
+    broken = checkpoints / f"broken-{role}.safetensors"
+    save_file(tensors, broken)
+    shutil.copyfile(original.with_suffix(".yaml"), broken.with_suffix(".yaml"))
+    before = sorted(tmp_path.iterdir())
+    assert main([*arguments, f"--{role}={broken}"]) == 2
+    assert caplog.messages[-1].startswith(f"broken-{role} computed something that is not a number; use --precision")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_out_of_memory_is_said(

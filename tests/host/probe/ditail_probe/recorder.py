@@ -131,7 +131,7 @@ def _in_sample() -> bool:
 def install() -> None:
     """Watch, once in the life of this module; not by hooks on modules, which would show in the state."""
     torch_module.register_module_forward_pre_hook(RECORDER.before_unet)
-    torch_module.register_module_forward_hook(RECORDER.after_unet, with_kwargs=True)
+    _after_every_module(RECORDER.after_unet)
     _before(sd_models, "load_model_weights", lambda model, info, *_, **__: RECORDER.before_load(_name(info)))
     _before(AutoencoderKL, "encode", lambda *_, **__: setattr(RECORDER, "encodes", RECORDER.encodes + 1))
     reload_model = sd_models.reload_model_weights
@@ -145,6 +145,15 @@ def install() -> None:
         return result
 
     sd_models.reload_model_weights = watched
+
+
+def _after_every_module(action: Callable[..., None]) -> None:
+    """Call with (module, args, kwargs, output); torch 2.1 tells no kwargs, so contexts are not known there."""
+    register = torch_module.register_module_forward_hook
+    if "with_kwargs" in inspect.signature(register).parameters:
+        register(action, with_kwargs=True)
+    else:
+        register(lambda module, args, output: action(module, args, {}, output))
 
 
 def _name(info: Any) -> str:

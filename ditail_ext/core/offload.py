@@ -5,6 +5,7 @@ A run is read in the order in which it was recorded, so while one level is used 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection, Hashable
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from typing import NamedTuple
 from .bank import FeatureBank
 from .host_memory import HostBank, HostMemory, Loading
 from .shelf import BankShelf, BankSlot
+
+_log = logging.getLogger(__name__)
 
 
 class _Coming(NamedTuple):
@@ -108,7 +111,8 @@ class OffloadingShelf:
             return False
         try:
             return self._far.put(run_key, level, self._memory.store(bank))
-        except RuntimeError:  # of page-locked memory a host gives less than it has free
+        except RuntimeError as error:  # of page-locked memory a host gives less than it has free
+            _log.info("Recorded features are not kept in main memory: %s", error)
             return False
 
     def _fetch(self, run_key: str, level: Hashable) -> FeatureBank | None:

@@ -65,9 +65,16 @@ def shortcut_for(unet: nn.Module) -> Shortcut:
 
 
 def rows_ahead(unet: nn.Module) -> Callable[[Tensor], int] | None:
-    """How many rows of the source, given those of one level, may be recorded in one call; ``None`` for one level."""
+    """How many rows of the source, given those of one level, may be recorded in one call; ``None`` for one level.
+
+    Where somebody else watches the layers, what he makes of them may depend on the step: there each is recorded when
+    it is due.
+
+    Args:
+        unet: the target's UNet, before anything is hooked.
+    """
     asked = record_rows()
-    if is_low_on_memory() or (asked is None and not _on_gpu()):
+    if is_low_on_memory() or _is_touched(unet) or (asked is None and not _on_gpu()):
         return None
     channels = getattr(unet, "model_channels", 320)
     return lambda latents: asked or rows_worth_a_call(latents, channels, _free())
@@ -84,7 +91,8 @@ def _budget() -> int:
 
 
 def _ram_budget() -> int:
-    if not _on_gpu():
+    """Bytes of main memory beside a GPU; none where no features are to be kept at all."""
+    if not _on_gpu() or features_bytes() == 0:
         return 0
     limit = features_ram_bytes()
     free = int(psutil.virtual_memory().available) + cache.features.host_nbytes

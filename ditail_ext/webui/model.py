@@ -140,10 +140,10 @@ def encode_picture(model: Any, pictures: Tensor) -> Tensor:
 def _encoded(model: Any, pictures: Tensor, dtype: torch.dtype) -> Tensor:
     """Latents, float32, computed in a precision."""
     model.first_stage_model.to(dtype)
-    half = dtype == devices.dtype_vae
+    as_the_host = dtype == devices.dtype_vae
     signed = pictures.to(shared.device, dtype=dtype) * 2 - 1
     latents = []
-    with devices.autocast() if half else devices.without_autocast(), _posterior_means():
+    with devices.autocast() if as_the_host else devices.without_autocast(), _posterior_means():
         for picture in signed:
             encoded = model.encode_first_stage(picture[None])
             mean = encoded if isinstance(encoded, Tensor) else encoded.mode()

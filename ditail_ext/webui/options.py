@@ -56,7 +56,8 @@ def add_options() -> None:
         "Main memory for recorded features that a GPU has no room for (MB)",
         AUTOMATIC,
         {"minimum": AUTOMATIC, "maximum": 65536, "step": 1},
-        "they are fetched one step ahead; -1: an eighth of what is free, 0: none; without a GPU nothing is kept there",
+        "they are fetched one step ahead; -1: an eighth of what is free, 0: none; nothing is kept there without a GPU "
+        "or if recorded features get no memory at all",
     )
     rows = {"minimum": 0, "maximum": 32, "step": 1}
     together = shared.OptionInfo(0, "Rows of the source recorded in one call", gr.Slider, rows, section=SECTION).info(

@@ -129,12 +129,12 @@ class Sampling:
         unet = unet_of(model)
         keys = [found.metadata[KEY] for found in trajectories]
         slots = features.slots_for(p, unet, self._settings, keys, self._mix)
+        ahead = features.rows_ahead(unet)
         injection = self._injection(unet, trajectories[0].latents)
         empty = encode_prompt(model, "", negative=True, **self._size)
         with injection, ExitStack() as undo:
             rows = [used.index(source) for source in wanted]
             latents = latents_of(trajectories, devices.device)
-            ahead = features.rows_ahead(unet)
             self._batch = BatchSampling(
                 model, self._plan, latents, rows, injection, empty, undo, self.times, slots, ahead
             )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flow_families import generate, made_by, recorded
 from flow_reference import relative
 from flow_state import unchanged_host
 from harness.probe import Call, Records
@@ -27,19 +27,8 @@ def sd2(other_families: WebUI) -> WebUI:
     return other_families
 
 
-def generate(webui: WebUI, ditail: dict[str, Any] | None, *, txt2img: bool = False, **request: Any) -> Records:
-    webui.probe.reset(watch=request.pop("watch", None))
-    answer = (webui.txt2img if txt2img else webui.img2img)(ditail, **request)
-    assert answer.status == 200, answer.sentence
-    return webui.probe.records()
-
-
-def recorded(records: Records) -> list[Call]:
-    return [call for call in records.calls if call.output is None]
-
-
 def inverting(records: Records) -> list[Call]:
-    return [call for call in records.calls if call.checkpoint == "sd2-beta.safetensors"]
+    return made_by(records, BETA["source_checkpoint"])
 
 
 @pytest.mark.parametrize("sampler", ["DDIM", "Euler", "DPM++ 2M"])

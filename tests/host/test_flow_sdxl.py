@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flow_families import generate, made_by, recorded
 from flow_reference import relative
 from flow_state import unchanged_host
 from harness.client import circle, encode
@@ -28,19 +29,8 @@ def sdxl(other_families: WebUI) -> WebUI:
     return other_families
 
 
-def generate(webui: WebUI, ditail: dict[str, Any] | None, *, txt2img: bool = False, **request: Any) -> Records:
-    webui.probe.reset(watch=request.pop("watch", None))
-    answer = (webui.txt2img if txt2img else webui.img2img)(ditail, **request)
-    assert answer.status == 200, answer.sentence
-    return webui.probe.records()
-
-
-def recorded(records: Records) -> list[Call]:
-    return [call for call in records.calls if call.output is None]
-
-
 def inverting(records: Records) -> list[Call]:
-    return [call for call in records.calls if call.checkpoint == "xl-beta.safetensors"]
+    return made_by(records, BETA["source_checkpoint"])
 
 
 def conditions_of(webui: WebUI, checkpoint: str, **request: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:

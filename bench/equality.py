@@ -32,7 +32,7 @@ from ditail_ext.core import (
     Level,
     Levels,
     NoiseSchedule,
-    OffloadingShelf,
+    PrefetchingCache,
     Prompts,
     Region,
     Shortcut,
@@ -40,6 +40,7 @@ from ditail_ext.core import (
     Window,
     expand_rows,
     join_rows,
+    map_tensors,
     sample,
     timesteps_of,
     to_epsilon,
@@ -116,6 +117,14 @@ class Case:
         with torch.autocast(latent.device.type, self.dtype) if half else nullcontext():
             output = self.unet(latent, timesteps=timesteps, context=parts["crossattn"], y=parts.get("vector"))
         return to_epsilon(self.shape.prediction, output.float(), latent, level)
+
+    def predict_apart(self, latent: Tensor, level: Levels, cond: Condition) -> Tensor:
+        """The same with a UNet call for each prompt, as hosts do that save memory; the source's rows stay together."""
+        if latent.shape[0] != 2 * self.images:
+            return self.predict(latent, level, cond)
+        halves = [map_tensors(cond, lambda rows, part=part: rows.chunk(2)[part]) for part in range(2)]
+        calls = zip(latent.chunk(2), halves, strict=True)
+        return torch.cat([self.predict(rows, level, half) for rows, half in calls])
 
     def _condition(self, rows: int, seed: int) -> Condition:
         cond = self.shape.narrow().condition(rows, generator=torch.Generator().manual_seed(seed))
@@ -206,9 +215,9 @@ def fast(
     picture: Picture,
     shortcut: Shortcut,
     trajectory: SourceTrajectory,
-    shelf: OffloadingShelf,
+    cache: PrefetchingCache,
     *,
-    split: bool = False,
+    prompts_apart: bool = False,
     ahead: bool = False,
 ) -> Tensor:
     """The final latents as the project computes them."""
@@ -216,16 +225,15 @@ def fast(
     region = None if case.mask is None else Region(case.mask)
     with Injection(case.unet, region=region, shortcut=shortcut, **windows) as injection:
         return sample(
-            case.predict,
+            case.predict_apart if prompts_apart else case.predict,
             picture.start,
             LEVELS,
             picture.prompts,
             cfg_scale=CFG_SCALE,
             trajectory=trajectory,
             injection=injection,
-            slots=lambda level: shelf.slot("run", level),
+            slots=lambda level: cache.slot("run", level),
             most_rows=(lambda latents: STEPS * case.sources) if ahead else None,
-            split_calls=split,
         )
 
 
@@ -239,17 +247,17 @@ def errors(case: Case, shortcuts: Iterable[Shortcut] = Shortcut) -> dict[tuple[s
 
     The first picture records its features, one level after the other or several in one call. The second, with
     another start and other prompts, finds them kept (in the host's memory) and reads its trajectory from a file, and
-    has its prompts evaluated in separate calls.
+    where all images have one source, has its prompts evaluated in separate calls.
     """
     first, second = case.picture(10), case.picture(20)
     expected = three_rows(case, first), three_rows(case, second)
     loaded = _through_a_file(case.trajectory).to(case.device)
     found = {}
     for shortcut in shortcuts:
-        shelf = OffloadingShelf(0, 2**40)
-        recorded = fast(case, first, shortcut, case.trajectory, OffloadingShelf(0, 0))
-        ahead = fast(case, first, shortcut, case.trajectory, shelf, ahead=True)
-        kept = fast(case, second, shortcut, loaded, shelf, split=True)
+        cache = PrefetchingCache(0, 2**40)
+        recorded = fast(case, first, shortcut, case.trajectory, PrefetchingCache(0, 0))
+        ahead = fast(case, first, shortcut, case.trajectory, cache, ahead=True)
+        kept = fast(case, second, shortcut, loaded, cache, prompts_apart=case.sources == 1)
         found[shortcut.value, "features recorded"] = distance(recorded, expected[0])
         found[shortcut.value, "features recorded ahead"] = distance(ahead, expected[0])
         found[shortcut.value, "features and trajectory kept"] = distance(kept, expected[1])

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from bench.memory import peak_of
 from bench.shapes import SHAPES, Shape
 from ditail_ext.core import (
-    BankShelf,
+    BankCache,
     Condition,
     Injection,
     Levels,
@@ -46,7 +46,7 @@ from ditail_ext.core import (
     Window,
     ldm_noise_predictor,
 )
-from ditail_ext.core.conditioning import expand_rows, join_rows
+from ditail_ext.core.levels.conditioning import expand_rows, join_rows
 from ditail_ext.standalone.model import Compute
 
 LEVEL = NoiseSchedule.stable_diffusion().at_timestep(601)
@@ -108,17 +108,17 @@ class Bench:
         cond = join_rows([self._pair, expand_rows(self._prompts.empty, self.batch)])
         return self.predict(rows, LEVEL, cond)
 
-    def step(self, phase: str, shortcut: Shortcut, shelf: BankShelf | None) -> Callable[[], None]:
-        """A step of Ditail in a phase, its features from the shelf if there is one."""
+    def step(self, phase: str, shortcut: Shortcut, cache: BankCache | None) -> Callable[[], None]:
+        """A step of Ditail in a phase, its features from the cache if there is one."""
         _, feature, attention = PHASES[phase]
 
         def run() -> None:
             windows = {"feature_window": feature, "attention_window": attention}
             with Injection(self.unet, shortcut=shortcut, **windows) as injection:
-                slots = None if shelf is None else partial(shelf.slot, phase)
+                slots = None if cache is None else partial(cache.slot, phase)
                 recorder = SourceRecorder(injection, self._pass_source, slots)
                 bank = recorder.bank(SourcePass(0, LEVEL, self._source))
-                with injection.replay(0, bank=bank):
+                with injection.replay(0, bank):
                     self.generated()
 
         return run
@@ -166,15 +166,15 @@ def one_round(bench: Bench, shortcuts: Sequence[Shortcut], ahead: Sequence[int])
     inversion = bench.timed(bench.inverted)
     found = {"seconds a plain step": plain, "three-row method": bench.timed(bench.three_rows) / plain}
     for shortcut in shortcuts:
-        for name, shelf in (("trajectory cached", None), ("features cached", BankShelf(2**40))):
+        for name, cache in (("trajectory cached", None), ("features cached", BankCache(2**40))):
             seconds = PLAIN_SHARE * plain
             for phase, (share, _, _) in PHASES.items():
-                run = bench.step(phase, shortcut, shelf)
-                if shelf is not None:
+                run = bench.step(phase, shortcut, cache)
+                if cache is not None:
                     run()
                 seconds += share * bench.timed(run)
             found[f"{name}, {shortcut.value}"] = seconds / plain
-            if shelf is None:
+            if cache is None:
                 found[f"first time, {shortcut.value}"] = (seconds + inversion) / plain
         for levels in ahead:
             each = sum(share * bench.timed(bench.ahead(phase, levels)) for phase, (share, _, _) in PHASES.items())
@@ -202,8 +202,8 @@ def memory(bench: Bench, shortcuts: Sequence[Shortcut], ahead: Sequence[int]) ->
     }
     for shortcut in shortcuts:
         for name, keeps in (("trajectory cached", False), ("features cached", True)):
-            shelf = BankShelf(2**40) if keeps else None
-            peak, kept = _phases(bench, shortcut, shelf)
+            cache = BankCache(2**40) if keeps else None
+            peak, kept = _phases(bench, shortcut, cache)
             kept += bench.trajectory_bytes
             found[f"{name}, {shortcut.value}"] = line(rows + (0 if keeps else recorded), peak, kept)
             if not keeps:
@@ -214,16 +214,16 @@ def memory(bench: Bench, shortcuts: Sequence[Shortcut], ahead: Sequence[int]) ->
     return found
 
 
-def _phases(bench: Bench, shortcut: Shortcut, shelf: BankShelf | None) -> tuple[int | None, float]:
+def _phases(bench: Bench, shortcut: Shortcut, cache: BankCache | None) -> tuple[int | None, float]:
     """The highest use of any phase's step, and the bytes of features that a run keeps."""
     peaks, kept, before = [], 0.0, 0
     for phase, (share, _, _) in PHASES.items():
-        run = bench.step(phase, shortcut, shelf)
+        run = bench.step(phase, shortcut, cache)
         run()
         peaks.append(peak_of(run, bench.device))
-        if shelf is not None:
-            kept += share * STEPS * (shelf.nbytes - before)
-            before = shelf.nbytes
+        if cache is not None:
+            kept += share * STEPS * (cache.nbytes - before)
+            before = cache.nbytes
     known = [peak for peak in peaks if peak is not None]
     return max(known, default=None), kept
 

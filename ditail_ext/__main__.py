@@ -9,5 +9,5 @@ from .standalone.cli import main
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("ditail_ext").setLevel(logging.INFO)
+    logging.getLogger("ditail").setLevel(logging.INFO)
     sys.exit(main())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import SettingsError
+from .setting import Group, Setting
 
 SAME_AS_TARGET = "same as target"
 AUTOMATIC = "automatic"
@@ -30,68 +31,14 @@ INVERSION_ONLY = ("positive_scale", "negative_scale", "inversion_rule", "refinem
 """Settings that mean nothing where the source generates the content: nothing is inverted."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What everybody who shows, reads or writes a setting needs to know about it.
-
-    Attributes:
-        name: in code, in the API and, with hyphens, on the command line.
-        kind: ``float``, ``int``, ``bool`` or ``str``.
-        default: what holds when nothing is said.
-        label: for people; the only place for the paper's Greek letters.
-        help: one or two sentences about what it does.
-        infotext: the key in a picture's parameters.
-        minimum: smallest value allowed, of a number.
-        maximum: largest value allowed, of a number.
-        step: of a slider.
-        choices: the values allowed, of a text that is not free.
-        webui_only: means nothing outside the WebUI.
-        neutral: its default does nothing, so a picture's parameters need not say it.
-    """
-
-    name: str
-    kind: type
-    default: Any
-    label: str
-    help: str
-    infotext: str
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
-    choices: tuple[str, ...] | None = None
-    webui_only: bool = False
-    neutral: bool = False
-
-    def check(self, value: Any) -> Any:
-        """The value in the setting's own type.
-
-        Raises:
-            SettingsError: it has another type, lies outside the range or is none of the choices.
-        """
-        if self.kind is float and type(value) is int and abs(value) <= _EXACT:
-            value = float(value)
-        if type(value) is not self.kind:
-            raise SettingsError(self.name, f"{self.name} must be {_KIND_NAMES[self.kind]}, not {value!r}.")
-        if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:  # type: ignore[operator]
-            raise SettingsError(
-                self.name, f"{self.name} must be from {self.minimum:g} to {self.maximum:g}, not {value!r}."
-            )
-        if self.choices is not None and value not in self.choices:
-            raise SettingsError(self.name, f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}.")
-        return value
-
-
-_EXACT = 2**53  # whole numbers up to here are floats, too; larger ones lie outside every range
-_KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
-
-
-def _setting(kind: type, default: Any, label: str, infotext: str, help: str, **more: Any) -> Any:
-    table_entry = {"kind": kind, "default": default, "label": label, "infotext": infotext, "help": help, **more}
+def _setting(kind: type, default: Any, label: str, infotext: str, help: str, *, group: Group, **more: Any) -> Any:
+    texts = {"label": label, "infotext": infotext, "help": help}
+    table_entry = {"kind": kind, "default": default, "group": group, **texts, **more}
     return dataclasses.field(default=default, metadata=table_entry)
 
 
 def _share(default: float, label: str, infotext: str, help: str, neutral: bool = True, **more: Any) -> Any:
-    limits = {"minimum": 0.0, "maximum": 1.0, "step": 0.01, "neutral": neutral}
+    limits: dict[str, Any] = {"minimum": 0.0, "maximum": 1.0, "step": 0.01, "neutral": neutral}
     return _setting(float, default, label, infotext, help, **limits, **more)
 
 
@@ -110,6 +57,7 @@ class Settings:
         "Ditail",
         "Keep the picture's structure with a source checkpoint while the loaded checkpoint gives its style.",
         webui_only=True,
+        group=Group.SWITCH,
     )
     source_checkpoint: str = _setting(
         str,
@@ -118,6 +66,7 @@ class Settings:
         "Ditail source",
         "The checkpoint that understands the picture's content; it inverts the picture. "
         "The loaded checkpoint is the target and gives the style.",
+        group=Group.MODELS,
     )
     source_vae: str = _setting(
         str,
@@ -126,6 +75,7 @@ class Settings:
         "Ditail source VAE",
         "The VAE that encodes the picture for the source checkpoint; automatic takes the checkpoint's own.",
         webui_only=True,
+        group=Group.MODELS,
     )
     positive_scale: float = _setting(
         float,
@@ -137,6 +87,7 @@ class Settings:
         minimum=0.0,
         maximum=10.0,
         step=0.1,
+        group=Group.SCALES,
     )
     negative_scale: float = _setting(
         float,
@@ -147,6 +98,7 @@ class Settings:
         minimum=0.0,
         maximum=10.0,
         step=0.1,
+        group=Group.SCALES,
     )
     feature_ratio: float = _share(
         0.8,
@@ -155,6 +107,7 @@ class Settings:
         "Share of the steps, counted from the first, in which the source's decoder feature is injected "
         "(layout and shapes).",
         neutral=False,
+        group=Group.RATIOS,
     )
     attention_ratio: float = _share(
         0.5,
@@ -163,6 +116,7 @@ class Settings:
         "Share of the steps, counted from the first, in which the source's self-attention is injected "
         "(which parts belong together).",
         neutral=False,
+        group=Group.RATIOS,
     )
     inversion_prompt: str = _setting(
         str,
@@ -170,6 +124,7 @@ class Settings:
         "Inversion prompt",
         "Ditail inversion prompt",
         "What the picture shows, for the inversion; the main prompt if empty.",
+        group=Group.PROMPTS,
     )
     inversion_negative_prompt: str = _setting(
         str,
@@ -177,6 +132,7 @@ class Settings:
         "Inversion negative prompt",
         "Ditail inversion negative prompt",
         "Negative prompt for the inversion; the main negative prompt if empty.",
+        group=Group.PROMPTS,
     )
     inversion_rule: str = _setting(
         str,
@@ -185,6 +141,7 @@ class Settings:
         "Ditail inversion rule",
         "authors: the paper's, one UNet call a step. warm start: one call more in all, returns closer to the picture.",
         choices=("authors", "warm start"),
+        group=Group.RULE,
     )
     refinements: int = _setting(
         int,
@@ -195,6 +152,7 @@ class Settings:
         minimum=0,
         maximum=5,
         step=1,
+        group=Group.RULE,
     )
     layer_profile: str = _setting(
         str,
@@ -205,30 +163,35 @@ class Settings:
         "more of the source. full: the feature in all later blocks, too, which keeps most; lower the ratios if the "
         "source's look comes along.",
         choices=("default", "strong", "full"),
+        group=Group.RULE,
     )
     feature_start: float = _share(
         0.0,
         "Feature start",
         "Ditail feature start",
         "Share of the steps that pass before the feature is injected; the feature ratio is where that ends.",
+        group=Group.STARTS,
     )
     attention_start: float = _share(
         0.0,
         "Attention start",
         "Ditail attention start",
         "Share of the steps that pass before self-attention is injected; the attention ratio is where that ends.",
+        group=Group.STARTS,
     )
     feature_weight: float = _share(
         1.0,
         "Feature weight",
         "Ditail feature weight",
         "How much of the injected feature is the source's; the rest is the picture's own.",
+        group=Group.WEIGHTS,
     )
     attention_weight: float = _share(
         1.0,
         "Attention weight",
         "Ditail attention weight",
         "How much of the injected self-attention (queries and keys) is the source's; the rest is the picture's own.",
+        group=Group.WEIGHTS,
     )
     region: str = _setting(
         str,
@@ -238,6 +201,7 @@ class Settings:
         "Where to inject: everywhere, where the region mask is bright, or inside or outside of the inpaint mask.",
         choices=(EVERYWHERE, MASK_REGION, INPAINT_REGION, OUTSIDE_REGION),
         webui_only=True,
+        group=Group.REGION,
     )
     region_blur: int = _setting(
         int,
@@ -248,6 +212,7 @@ class Settings:
         minimum=0,
         maximum=64,
         step=1,
+        group=Group.REGION,
     )
     show_content: bool = _setting(
         bool,
@@ -256,6 +221,7 @@ class Settings:
         "Ditail show content",
         "In txt2img without a content picture, also return (and save) the picture that the source generated.",
         webui_only=True,
+        group=Group.CONTENT,
     )
     mix_checkpoint: str = _setting(
         str,
@@ -264,6 +230,7 @@ class Settings:
         "Ditail mix with",
         "A second checkpoint of the target's architecture; while Ditail samples, the target's UNet is a mix of both.",
         webui_only=True,
+        group=Group.MIX,
     )
     mix_weight: float = _share(
         0.0,
@@ -271,6 +238,7 @@ class Settings:
         "Ditail mix weight",
         "Share of the second checkpoint in the mix: 0 is the loaded checkpoint alone, 1 the second one's UNet.",
         webui_only=True,
+        group=Group.MIX,
     )
 
     def __post_init__(self) -> None:

@@ -4,14 +4,16 @@ from typing import Any
 
 from modules import script_callbacks, scripts
 
-from ditail_ext.webui import api, flow, grid, grid_ui, options, shown, ui, xyz
+from ditail_ext.webui import flow, notes, options, shown
 from ditail_ext.webui.failure import fail_at_init
-from ditail_ext.webui.infotext import without_ours
-from ditail_ext.webui.progress import InversionStopped
-from ditail_ext.webui.request import parse_request
+from ditail_ext.webui.grid import controls as grid_controls
+from ditail_ext.webui.grid import grid
+from ditail_ext.webui.host.progress import InversionStopped
+from ditail_ext.webui.panel import api, controls, xyz
+from ditail_ext.webui.request.arguments import parse_request
 
-KEPT = "ditail_sampling"
-"""Attribute of the host's request under which its sampling is kept between two callbacks."""
+SAMPLING = "ditail_sampling"
+"""Attribute of the host's request that carries its sampling from one callback to the next."""
 
 
 class Ditail(scripts.Script):
@@ -30,7 +32,7 @@ class Ditail(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """One tab's panel."""
-        panel = ui.build_panel(is_img2img, self.elem_id)
+        panel = controls.build_panel(is_img2img, self.elem_id)
         self.infotext_fields = panel.infotext_fields
         self.paste_field_names = panel.paste_field_names
         return panel.components
@@ -38,13 +40,13 @@ class Ditail(scripts.Script):
     def process(self, p: Any, *args: Any) -> None:
         """Let the source do its part before the host prepares anything; what fails is raised by ``p.init``."""
         self._end(p)
-        p.extra_generation_params = without_ours(p.extra_generation_params)
+        p.extra_generation_params = notes.without_ours(p.extra_generation_params)
         try:
             request = parse_request(args, getattr(p, xyz.OVERRIDES, None))
             if request is None:
                 return
             if flow.has_no_first_pass(p):
-                flow.say_no_part(p)
+                notes.say_no_part(p)
                 return
             sampling = flow.begin(p, request, img2img=self.is_img2img)
         except InversionStopped:
@@ -56,11 +58,11 @@ class Ditail(scripts.Script):
                 flow.make_nothing(p)
                 return
             sampling.install(p)
-            setattr(p, KEPT, sampling)
+            setattr(p, SAMPLING, sampling)
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """Take hold of the first pass's sampler, which in txt2img does not exist before."""
-        sampling = getattr(p, KEPT, None)
+        sampling = getattr(p, SAMPLING, None)
         if sampling is None or getattr(p, "is_hr_pass", False):
             return
         try:
@@ -70,7 +72,7 @@ class Ditail(scripts.Script):
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         """Show what the source generated, if that is wanted, say where the time went, and let go of the request."""
-        sampling = getattr(p, KEPT, None)
+        sampling = getattr(p, SAMPLING, None)
         try:
             if sampling is not None:
                 shown.append(p, processed, sampling.contents)
@@ -80,7 +82,7 @@ class Ditail(scripts.Script):
             flow.make_again(p)
 
     def _end(self, p: Any) -> None:
-        sampling = p.__dict__.pop(KEPT, None)
+        sampling = p.__dict__.pop(SAMPLING, None)
         if sampling is not None:
             sampling.remove(p)
 
@@ -90,7 +92,7 @@ class DitailGrid(scripts.Script):
 
     def title(self) -> str:
         """The name in the menu and in the API."""
-        return grid_ui.TITLE
+        return grid_controls.TITLE
 
     def show(self, is_img2img: bool) -> Any:
         """In both tabs, when selected."""
@@ -98,7 +100,7 @@ class DitailGrid(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """One tab's controls."""
-        components, self.infotext_fields = grid_ui.build_controls(self.elem_id)
+        components, self.infotext_fields = grid_controls.build_controls(self.elem_id)
         return components
 
     def run(self, p: Any, *args: Any) -> Any:

@@ -78,7 +78,9 @@ def test_core_is_torch_only(path):
 def test_settings_and_errors_import_nobody():
     assert {name for name in imports_of(PACKAGE / "errors.py") if top(name) not in sys.stdlib_module_names} == set()
     others = {name for name in imports_of(PACKAGE / "settings.py") if top(name) not in sys.stdlib_module_names}
-    assert others == {"ditail_ext.errors"}
+    assert others == {"ditail_ext.errors", "ditail_ext.setting"}
+    row = {name for name in imports_of(PACKAGE / "setting.py") if top(name) not in sys.stdlib_module_names}
+    assert row == {"ditail_ext.errors"}
 
 
 def test_only_webui_and_scripts_know_the_host():
@@ -88,13 +90,106 @@ def test_only_webui_and_scripts_know_the_host():
     assert not outside
 
 
-def test_nobody_imports_what_lies_above():
+ABOVE = {"core": ("webui", "standalone"), "standalone": ("webui",), "webui": ("standalone",)}
+
+
+@pytest.mark.parametrize("folder", ABOVE)
+def test_nobody_imports_what_lies_above(folder):
     """scripts -> webui -> core and standalone -> core."""
-    above = {"core": ("webui", "standalone"), "standalone": ("webui",), "webui": ("standalone",)}
-    for folder, forbidden in above.items():
-        for path in python_files(PACKAGE / folder):
-            names = imports_of(path)
-            assert not [n for n in names if n.startswith(tuple(f"ditail_ext.{f}" for f in forbidden))], path
+    forbidden = tuple(f"ditail_ext.{name}" for name in ABOVE[folder])
+    for path in python_files(PACKAGE / folder):
+        assert not [name for name in imports_of(path) if name.startswith(forbidden)], path
+
+
+CORE = {
+    "levels": set(),
+    "trajectories": {"levels", "files"},
+    "injection": {"levels"},
+    "recordings": {"levels", "injection"},
+    "aggregation": {"levels"},
+    "sampling": {"levels", "trajectories", "injection", "recordings", "aggregation"},
+    "mixing": set(),
+    "files": set(),
+}
+"""The rooms of core, and which others each may import."""
+
+WEBUI = {
+    "options": set(),
+    "timing": {"options"},
+    "request": set(),
+    "host": {"timing", "options"},
+    "cache": set(),
+    "shown": set(),
+    "failure": {"cache"},
+    "source": {"host", "cache", "options", "timing", "shown"},
+    "target": {"host", "cache", "options", "timing", "shown", "failure", "request"},
+    "notes": {"request", "host", "source", "target"},
+    "flow": {"host", "request", "source", "target", "notes", "timing"},
+    "panel": {"request", "cache"},
+    "grid": {"flow", "panel", "request", "host", "cache", "target", "failure", "options"},
+}
+"""The rooms of webui, from below; source and target do not know each other."""
+
+
+def room_edges(base: Path) -> set[tuple[str, str, Path]]:
+    """(room, imported room, file) for each import across rooms of a package."""
+    prefix = ".".join(base.relative_to(ROOT).parts)
+    edges = set()
+    for path in python_files(base):
+        room = path.relative_to(base).with_suffix("").parts[0]
+        for name in imports_of(path):
+            other = name.removeprefix(f"{prefix}.").partition(".")[0] if name.startswith(f"{prefix}.") else ""
+            if other and other != room and room != "__init__":
+                edges.add((room, other, path))
+    return edges
+
+
+@pytest.mark.parametrize(("folder", "rooms"), [("core", CORE), ("webui", WEBUI)], ids=["core", "webui"])
+def test_rooms_import_only_what_lies_below(folder, rooms):
+    edges = room_edges(PACKAGE / folder)
+    assert {room for room, _, _ in edges} <= set(rooms)
+    wrong = [(str(path.relative_to(PACKAGE)), other) for room, other, path in edges if other not in rooms[room]]
+    assert not wrong
+
+
+@pytest.mark.parametrize("rooms", [CORE, WEBUI], ids=["core", "webui"])
+def test_the_rooms_lie_above_one_another(rooms):
+    """No room is, by way of others, below itself."""
+    rest = {room: below & set(rooms) for room, below in rooms.items()}
+    while rest:
+        ground = {room for room, below in rest.items() if not below & set(rest)}
+        assert ground, f"a circle among {sorted(rest)}"
+        rest = {room: below for room, below in rest.items() if room not in ground}
+
+
+def face(room: Path) -> set[str]:
+    """The modules that a room's ``__init__`` offers to others."""
+    for node in parse(room / "__init__.py").body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def test_others_import_a_room_s_face_alone():
+    webui = PACKAGE / "webui"
+    everyone = [*python_files(PACKAGE, ROOT / "scripts")]
+    for room in (path for path in webui.iterdir() if (path / "__init__.py").is_file()):
+        offered, prefix = face(room), f"ditail_ext.webui.{room.name}"
+        assert offered, f"{room.name} offers nothing"
+        for path in (path for path in everyone if not path.is_relative_to(room)):
+            taken = {name.removeprefix(f"{prefix}.") for name in imports_of(path) if name.startswith(f"{prefix}.")}
+            assert taken <= offered, (path, taken - offered)
+
+
+def test_every_room_says_what_it_is():
+    rooms = [path.parent for path in PACKAGE.rglob("__init__.py")]
+    assert [room for room in rooms if not (ast.get_docstring(parse(room / "__init__.py")) or "").endswith(".")] == []
+
+
+def test_tests_mirror_the_rooms():
+    for folder, rooms in (("core", CORE), ("webui", WEBUI)):
+        here = {path.name for path in (ROOT / "tests" / folder).iterdir() if path.is_dir() and path.name[0] != "_"}
+        assert here <= set(rooms)
 
 
 def test_no_import_is_hidden_behind_a_variable():

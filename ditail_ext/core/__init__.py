@@ -3,45 +3,72 @@
 A host brings one callable that estimates noise (:class:`PredictNoise`) and one UNet module to hook.
 """
 
-from .ahead import RunSource, SourcePass, SourceRecorder, rows_worth_a_call
-from .bank import FeatureBank
-from .conditioning import Condition, equal_lengths, expand_rows, join_rows, mix
-from .gpu_memory import free_bytes
-from .host_memory import HostBank, HostMemory
-from .injection import Injection
-from .inversion import InversionRule, invert
+from .injection import (
+    PROFILE_NAMES,
+    FeatureBank,
+    Injection,
+    LayerProfile,
+    Region,
+    Shortcut,
+    Site,
+    SiteKind,
+    detect_family,
+    find_sites,
+)
+from .levels import (
+    Condition,
+    Level,
+    Levels,
+    NoiseSchedule,
+    Prediction,
+    PredictNoise,
+    Window,
+    equal_lengths,
+    expand_rows,
+    join_rows,
+    ldm_noise_predictor,
+    map_tensors,
+    mix,
+    move,
+    timesteps_of,
+    to_epsilon,
+    ve_to_vp,
+    vp_to_ve,
+)
 from .mixing import check_fit, interpolate, mixed_weights
-from .offload import OffloadingShelf
-from .prediction import Levels, Prediction, PredictNoise, ldm_noise_predictor, timesteps_of, to_epsilon
-from .recorded import RecordedLatent, RecordedRun
-from .region import Region
+from .recordings import (
+    BankCache,
+    BankSlot,
+    PinnedBank,
+    PinnedMemory,
+    PrefetchingCache,
+    RunSource,
+    SourcePass,
+    SourceRecorder,
+    free_bytes,
+    rows_worth_a_call,
+)
 from .sampling import Prompts, sample
-from .schedule import Level, NoiseSchedule, Window, move, ve_to_vp, vp_to_ve
-from .shelf import BankShelf, BankSlot
-from .shortcuts import Shortcut
-from .sites import PROFILE_NAMES, LayerProfile, Site, SiteKind, detect_family, find_sites
-from .trajectory import SourceTrajectory
+from .trajectories import InversionRule, SourceTrajectory, Trace, TracedLatent, invert
 
 __all__ = [
     "PROFILE_NAMES",
-    "BankShelf",
+    "BankCache",
     "BankSlot",
     "Condition",
     "FeatureBank",
-    "HostBank",
-    "HostMemory",
     "Injection",
     "InversionRule",
     "LayerProfile",
     "Level",
     "Levels",
     "NoiseSchedule",
-    "OffloadingShelf",
+    "PinnedBank",
+    "PinnedMemory",
     "PredictNoise",
     "Prediction",
+    "PrefetchingCache",
     "Prompts",
-    "RecordedLatent",
-    "RecordedRun",
     "Region",
     "RunSource",
     "Shortcut",
@@ -50,6 +77,8 @@ __all__ = [
     "SourcePass",
     "SourceRecorder",
     "SourceTrajectory",
+    "Trace",
+    "TracedLatent",
     "Window",
     "check_fit",
     "detect_family",
@@ -61,6 +90,7 @@ __all__ = [
     "invert",
     "join_rows",
     "ldm_noise_predictor",
+    "map_tensors",
     "mix",
     "mixed_weights",
     "move",

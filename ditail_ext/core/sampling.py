@@ -7,6 +7,7 @@ host's, and the reference that the others are measured against.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,14 +15,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ScheduleError
-from .ahead import SourcePass, SourceRecorder
-from .bank import FeatureBank
-from .conditioning import Condition, expand_rows, join_rows
-from .injection import Injection
-from .prediction import Levels, PredictNoise
-from .schedule import Level, move
-from .shelf import BankSlot
-from .trajectory import SourceTrajectory
+from .injection import FeatureBank, Injection
+from .levels import Condition, Level, Levels, PredictNoise, expand_rows, join_rows, move
+from .recordings import BankSlot, SourcePass, SourceRecorder
+from .trajectories import SourceTrajectory
 
 
 class OnSamplingStep(Protocol):
@@ -57,7 +54,6 @@ def sample(
     injection: Injection | None = None,
     slots: Callable[[Hashable], BankSlot] | None = None,
     most_rows: Callable[[Tensor], int] | None = None,
-    split_calls: bool = False,
     on_step: OnSamplingStep | None = None,
 ) -> Tensor:
     """Sample from ``start`` down the levels (DDIM, eta 0) with classifier-free guidance.
@@ -72,9 +68,8 @@ def sample(
         trajectory: the source's latents; needed with ``injection``. It holds one picture for all rows of
             ``start``, or one for each.
         injection: an entered injection into the target's UNet; without it this is plain sampling.
-        slots: where recordings of a level are kept between runs (see ``BankShelf.slot``).
+        slots: where recordings of a level are kept between runs (see ``BankCache.slot``).
         most_rows: how many of the source's rows may be recorded in one call (see ``SourceRecorder``).
-        split_calls: evaluate the positive and the negative prompt in separate UNet calls (less memory).
         on_step: progress; raise from it to stop.
 
     Returns:
@@ -87,20 +82,15 @@ def sample(
         raise ScheduleError("There are no noise levels to sample along; use at least one step.")
     sources = _sources(start.shape[0], trajectory, injection)
     clean = clean or Level.clean()
-    batches = _batches(prompts, start.shape[0], guided=cfg_scale != 1.0, split=split_calls)
+    cond, copies = _conditions(prompts, start.shape[0], guided=cfg_scale != 1.0)
+    rows_of = None if sources is None else sources * copies
     latent = start.to(torch.promote_types(start.dtype, torch.float32))
     bank_for = _banks(predict_noise, levels, trajectory, prompts.empty, injection, slots, most_rows)
     for step, level in enumerate(levels):
         bank = bank_for(step)
-        parts = []
-        for cond, copies in batches:
-            rows = torch.cat([latent] * copies)
-            if injection is None:
-                parts.append(predict_noise(rows, level, cond))
-            else:
-                with injection.replay(step, sources * copies, bank):
-                    parts.append(predict_noise(rows, level, cond))
-        epsilon = _guide(torch.cat(parts), cfg_scale)
+        rows = torch.cat([latent] * copies)
+        with nullcontext() if injection is None else injection.replay(step, bank, rows_of):
+            epsilon = _guide(predict_noise(rows, level, cond), cfg_scale)
         below = levels[step + 1] if step + 1 < len(levels) else clean
         latent = move(latent, level, below, epsilon.to(latent.dtype))
         if on_step is not None:
@@ -108,28 +98,25 @@ def sample(
     return latent
 
 
-def _sources(batch: int, trajectory: SourceTrajectory | None, injection: Injection | None) -> list[int]:
-    """The source picture of each generated picture."""
+def _sources(batch: int, trajectory: SourceTrajectory | None, injection: Injection | None) -> list[int] | None:
+    """The source picture of each generated picture; ``None`` where there is one for all."""
     if injection is None:
-        return []
+        return None
     if trajectory is None:
         raise ScheduleError("Injection needs the source's trajectory; invert the picture first.")
     if trajectory.batch_size not in (1, batch):
         raise ScheduleError(
             f"There are {trajectory.batch_size} source pictures for {batch} generated ones; use one, or one for each."
         )
-    return list(range(batch)) if trajectory.batch_size == batch else [0] * batch
+    return None if trajectory.batch_size == 1 else list(range(batch))
 
 
-def _batches(prompts: Prompts, batch: int, *, guided: bool, split: bool) -> list[tuple[Condition, int]]:
-    """The UNet calls of a step: each call's condition, and how many copies of the latents it evaluates."""
+def _conditions(prompts: Prompts, batch: int, *, guided: bool) -> tuple[Condition, int]:
+    """The condition of a step's UNet call, and how many copies of the latents it evaluates."""
     positive = expand_rows(prompts.positive, batch)
     if not guided:
-        return [(positive, 1)]
-    negative = expand_rows(prompts.negative, batch)
-    if split:
-        return [(positive, 1), (negative, 1)]
-    return [(join_rows([positive, negative], prompts.empty), 2)]
+        return positive, 1
+    return join_rows([positive, expand_rows(prompts.negative, batch)], prompts.empty), 2
 
 
 def _banks(

@@ -25,7 +25,7 @@ _INVERSION_SETTINGS = (
 SETTINGS = {name: setting for name, setting in TABLE.items() if not setting.webui_only and name != "source_checkpoint"}
 """The settings with an option of their own; the source checkpoint is ``--source``."""
 
-_log = logging.getLogger("ditail_ext")
+logger = logging.getLogger("ditail")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,12 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(args)
         _run(args)
     except DitailError as error:
-        _log.error("%s", error)
+        logger.error("%s", error)
         return WRONG_INPUT
     except BaseException as error:
         if not _is_interrupt(error):
             raise
-        _log.error("Interrupted; no file is left half-written.")
+        logger.error("Interrupted; no file is left half-written.")
         return INTERRUPTED
     return 0
 
@@ -131,7 +131,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.save_trajectory:
         result.trajectory.save(args.save_trajectory)
         written.append(args.save_trajectory)
-    _log.info("Wrote %s.", ", ".join(str(path) for path in written))
+    logger.info("Wrote %s.", ", ".join(str(path) for path in written))
 
 
 def _job(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # noqa: ANN202  (imported late)

@@ -32,7 +32,7 @@ from .model import Compute, Model
 from .parameters import Sampling, infotext
 from .picture import GRID, fit, fitted_size, mask_to_tensor, read_mask, read_picture, soften, to_picture, to_tensor
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("ditail")
 
 IMG2IMG_STRENGTHS = (0.5, 0.75)
 """The denoising strengths of the contact sheet's img2img panels."""
@@ -89,7 +89,7 @@ def run(job: Job, compute: Compute) -> Result:
     original = read_picture(job.picture)
     size = fitted_size(original.size, job.shorter_side)
     if original.size != size:
-        _log.info("The picture of %dx%d is fitted to %dx%d.", *original.size, *size)
+        logger.info("The picture of %dx%d is fitted to %dx%d.", *original.size, *size)
     picture = fit(original, size)
     region = _region(job, original.size, size)
     target = Model(open_checkpoint(job.target), compute)

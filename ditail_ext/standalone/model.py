@@ -20,9 +20,9 @@ from ..core import (
     PredictNoise,
     free_bytes,
     ldm_noise_predictor,
+    map_tensors,
     rows_worth_a_call,
 )
-from ..core.conditioning import map_tensors
 from ..errors import CheckpointError, DitailError
 from .architecture import AutoencoderKL, build_unet, build_vae
 from .checkpoint import TEXT, UNET, VAE, Checkpoint, load_weights, require_tensors

@@ -19,7 +19,7 @@ GRID = 8
 SMALLEST = 64
 """Pixels; below this the UNet's innermost level has nothing left."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("ditail")
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -30,7 +30,7 @@ def read_picture(path: Path) -> Image.Image:
     """
     picture = _read(path, "picture")
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        _log.warning("%s has transparency, which is laid on white.", path.name)
+        logger.warning("%s has transparency, which is laid on white.", path.name)
         layer = picture.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         picture = Image.alpha_composite(white, layer)

@@ -13,7 +13,7 @@ import torch
 from fastapi.exceptions import HTTPException
 
 from ..errors import DitailError, NotEnoughMemoryError
-from . import cache
+from .cache import memory as cache
 
 logger = logging.getLogger("ditail")
 

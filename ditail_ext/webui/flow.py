@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from modules import sd_models, sd_samplers, sd_unet, shared
 
-from ..core import Window, find_sites
+from ..core import find_sites
 from ..errors import UnsupportedModelError
-from ..settings import INVERSION_ONLY, MASK_REGION, Settings
-from .checkpoint import check_file, check_pair, find_source, find_vae
-from .conditions import inversion_prompts
-from .generation import ContentGenerator
-from .infotext import parameters, source_title
-from .inversion import InversionTask, Inverter
-from .levels import SamplerPlan, plan_sampler
-from .mixing import SETTINGS as MIX_SETTINGS
-from .mixing import Mix, find_mix, why_no_mix
-from .model import schedule_of, unet_of
-from .picture import PreparedPicture, generated_frame, prepare_img2img, prepare_txt2img
-from .region import mask_hash, region_of
-from .request import Request
-from .run_request import run_tasks
-from .sampling import Sampling
-from .source import Source
+from ..settings import Settings
+from . import notes
+from .host.checkpoints import check_file, check_pair, find_source, find_vae
+from .host.model import schedule_of, unet_of
+from .host.preparation import generated_frame, prepare_img2img, prepare_txt2img
+from .host.samplers import plan_sampler
+from .request.arguments import Request
+from .source.at_work import Source
+from .source.generator import ContentGenerator
+from .source.inverter import Inverter, inversion_tasks
+from .source.run_request import run_tasks
+from .target.injected import InjectedSampling, TargetPart
+from .target.mix import Mix, find_mix, why_no_mix
+from .target.region_mask import region_of
 from .timing import of_this_device
 
 _BATCHES = "ditail_batches"
 _INVERT_ONLY = "ditail_invert_only"
 
 
-def begin(p: Any, request: Request, *, img2img: bool) -> Sampling:
+def begin(p: Any, request: Request, *, img2img: bool) -> InjectedSampling:
     """Let the source do its part and prepare the target's sampling; the target is loaded before and after.
 
     The source inverts the request's pictures. In txt2img without a content picture it generates them.
@@ -46,20 +43,21 @@ def begin(p: Any, request: Request, *, img2img: bool) -> Sampling:
     source = _source(settings, needs_vae=not generated or settings.show_content)
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
     mix = find_mix(settings, p.sd_model)
-    _say_what_has_no_effect(p, settings, mix, generated=generated)
+    no_mix = None if mix is not None else why_no_mix(settings)
+    notes.say_what_has_no_effect(p, settings, no_mix=no_mix, generated=generated)
     if generated:
         return _generate(p, request, source, mix)
     prepared = prepare_txt2img(p, request.picture) if request.picture is not None else prepare_img2img(p)
     plan = plan_sampler(p, prepared.sampler, schedule_of(p.sd_model), img2img=img2img)
     region = region_of(p, request, prepared.frame)
-    tasks, sources = _tasks(p, settings, prepared.pictures)
+    tasks, of_images = inversion_tasks(p, settings, prepared.pictures)
     times = of_this_device()
     trajectories = Inverter(p, settings, source, plan, times).trajectories(tasks)
-    p.extra_generation_params.update(_infotext(p, request, source, plan, mix))
-    return Sampling(p, settings, plan, trajectories, sources, times, region, mix=mix)
+    p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix))
+    return InjectedSampling(p, TargetPart(settings, plan, trajectories, of_images, times, region, mix=mix))
 
 
-def _generate(p: Any, request: Request, source: Source, mix: Mix | None) -> Sampling:
+def _generate(p: Any, request: Request, source: Source, mix: Mix | None) -> InjectedSampling:
     settings = request.settings
     sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
     plan = plan_sampler(p, sampler, schedule_of(p.sd_model), img2img=False)
@@ -67,10 +65,11 @@ def _generate(p: Any, request: Request, source: Source, mix: Mix | None) -> Samp
     times = of_this_device()
     generator = ContentGenerator(p, source, times, decode=settings.show_content)
     tasks = run_tasks(p, settings)
-    runs = generator.runs(tasks)
-    p.extra_generation_params.update(_infotext(p, request, source, plan, mix, generated=True))
-    contents = generator.pictures(tasks, runs)
-    return Sampling(p, settings, plan, runs, range(len(runs)), times, region, contents, mix)
+    traces = generator.traces(tasks)
+    p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix, generated=True))
+    contents = generator.pictures(tasks, traces)
+    part = TargetPart(settings, plan, traces, range(len(traces)), times, region, contents, mix)
+    return InjectedSampling(p, part)
 
 
 def refuse_unsupported(p: Any) -> None:
@@ -91,12 +90,6 @@ def refuse_unsupported(p: Any) -> None:
 def has_no_first_pass(p: Any) -> bool:
     """Whether the host only upscales a picture that is there already."""
     return bool(getattr(p, "enable_hr", False)) and getattr(p, "firstpass_image", None) is not None
-
-
-def say_no_part(p: Any) -> None:
-    """Say below the picture and in its infotext that Ditail was asked for where there is nothing for it to do."""
-    p.comment("Ditail has no part in upscaling a finished picture.")
-    p.extra_generation_params["Ditail range"] = "none, the picture is only upscaled"
 
 
 def invert_only(p: Any) -> Any:
@@ -123,88 +116,7 @@ def make_again(p: Any) -> None:
 
 def _source(settings: Settings, *, needs_vae: bool) -> Source:
     target = shared.sd_model.sd_checkpoint_info
-    info, vae = find_source(settings.source_checkpoint, target), find_vae(settings.source_vae)
-    if info.filename != target.filename:
-        check_pair(check_file(info), info, shared.sd_model, vae, needs_vae=needs_vae)
-    return Source(info, vae)
-
-
-def _tasks(p: Any, settings: Settings, pictures: Sequence[PreparedPicture]) -> tuple[list[InversionTask], list[int]]:
-    """The distinct inversions of a request, and for each of its images the index of its own."""
-    batch = min(p.batch_size, len(pictures)) if len(pictures) > 1 else p.batch_size
-    tasks: list[InversionTask] = []
-    sources: list[int] = []
-    for index, (prompt, negative) in enumerate(zip(p.all_prompts, p.all_negative_prompts, strict=True)):
-        picture = pictures[index % batch] if len(pictures) > 1 else pictures[0]
-        prompts = inversion_prompts(settings, prompt, negative)
-        same = (at for at, task in enumerate(tasks) if task.picture is picture and task.prompts == prompts)
-        known = next(same, None)
-        if known is None:
-            known = len(tasks)
-            tasks.append(InversionTask(picture, prompts))
-        sources.append(known)
-    return tasks, sources
-
-
-def _infotext(
-    p: Any, request: Request, source: Source, plan: SamplerPlan, mix: Mix | None, *, generated: bool = False
-) -> dict[str, object]:
-    settings = request.settings
-    same = source.info.filename == shared.sd_model.sd_checkpoint_info.filename
-    notes = []
-    if getattr(p, "enable_hr", False):
-        notes.append("first pass only")
-    if getattr(p, "refiner_checkpoint_info", None) is not None:
-        notes.append("until the refiner")
-    return parameters(
-        settings,
-        without=INVERSION_ONLY if generated else (),
-        content="generated by the source" if generated else None,
-        source_checkpoint=None if same else source_title(source.info),
-        mix_checkpoint=None if mix is None else source_title(mix.info),
-        start="not preserved: the sampler adds noise" if plan.stochastic and not generated else None,
-        range=", ".join(notes) or None,
-        injection=_no_injection(settings, plan),
-        mask=_mask_note(p, request),
-    )
-
-
-def _say_what_has_no_effect(p: Any, settings: Settings, mix: Mix | None, *, generated: bool) -> None:
-    """Name the settings that were changed and mean nothing here: below the picture, and in its infotext."""
-    idle = [*INVERSION_ONLY, *(() if settings.show_content else ("source_vae",))] if generated else ["show_content"]
-    reasons = {"the source generates the content" if generated else "the content is a given picture": idle}
-    if mix is None:
-        reasons[why_no_mix(settings)] = list(MIX_SETTINGS)
-    named = []
-    for why, names in reasons.items():
-        changed = [name for name in names if name in settings.changed()]
-        if changed:
-            p.comment(f"Ditail: {', '.join(changed)} without effect, because {why}.")
-        named += changed
-    if named:
-        p.extra_generation_params["Ditail without effect"] = " and ".join(named)
-
-
-def _no_injection(settings: Settings, plan: SamplerPlan) -> str | None:
-    """What to say when a window that was asked for comes to no step at all."""
-    windows = {
-        "feature": (settings.feature_start, settings.feature_ratio),
-        "attention": (settings.attention_start, settings.attention_ratio),
-    }
-    asked = {name: share for name, share in windows.items() if share[1] > 0}
-    empty = [name for name, (start, end) in asked.items() if not Window.from_ratio(end, plan.steps, start)]
-    if not empty:
-        return None
-    if len(empty) == len(asked):
-        return "none, no step lies in a window"
-    return f"no {empty[0]}, no step lies in its window"
-
-
-def _mask_note(p: Any, request: Request) -> str | None:
-    """What names the region mask, or says that it has no part."""
-    if request.mask is None:
-        return None
-    if request.settings.region == MASK_REGION:
-        return mask_hash(request.mask)
-    p.comment(f"Ditail's region mask was not used; for that, choose the region '{MASK_REGION}'.")
-    return "not used"
+    source = Source(find_source(settings.source_checkpoint, target), find_vae(settings.source_vae))
+    if not source.is_target:
+        check_pair(check_file(source.info), source.info, shared.sd_model, source.vae, needs_vae=needs_vae)
+    return source

@@ -226,3 +226,19 @@ def fingerprint() -> Callable[[nn.Module], Any]:
 def _global_hooks() -> list[dict[int, Any]]:
     names = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_forward_hooks_always_called")
     return [getattr(torch.nn.modules.module, name) for name in names]
+
+
+@pytest.fixture
+def in_two_calls() -> Callable[[PredictNoise, int], PredictNoise]:
+    """Makes of a predictor one that calls the UNet once for each prompt; the source's row stays whole."""
+
+    def apart_for(predict: PredictNoise, images: int) -> PredictNoise:
+        def apart(latent: Tensor, level: Level, cond: Condition) -> Tensor:
+            if len(latent) != 2 * images:
+                return predict(latent, level, cond)
+            calls = zip(latent.chunk(2), cond.chunk(2), strict=True)
+            return torch.cat([predict(rows, level, half) for rows, half in calls])
+
+        return apart
+
+    return apart_for

@@ -6,8 +6,8 @@ import torch
 from ditail_ext.core import Injection, NoiseSchedule, ldm_noise_predictor, sample
 
 
-def run(golden, unets, trajectory, start=None, injected=True, **options):
-    predict = ldm_noise_predictor(unets.target)
+def run(golden, unets, trajectory, start=None, injected=True, around=lambda predict: predict, **options):
+    predict = around(ldm_noise_predictor(unets.target))
     common = {"cfg_scale": golden.case["omega"], "clean": golden.clean, **options}
     start = trajectory.start if start is None else start
     if not injected:
@@ -51,9 +51,10 @@ def test_golden_levels_are_the_core_s_own_levels(golden):
     assert [level.alpha_bar for level in own] == pytest.approx([level.alpha_bar for level in golden.levels], rel=1e-5)
 
 
-@pytest.mark.parametrize("split_calls", [False, True])
-def test_output_is_the_authors(golden, golden_trajectory, unets, split_calls):
-    assert_output(golden, run(golden, unets, golden_trajectory, split_calls=split_calls))
+@pytest.mark.parametrize("apart", [False, True], ids=["one call", "two calls"])
+def test_output_is_the_authors(golden, golden_trajectory, unets, in_two_calls, apart):
+    around = (lambda predict: in_two_calls(predict, 1)) if apart else (lambda predict: predict)
+    assert_output(golden, run(golden, unets, golden_trajectory, around=around))
 
 
 def test_output_without_injection_is_the_authors(golden, golden_trajectory, unets):
@@ -73,9 +74,9 @@ def test_output_in_a_batch_of_three_sources(golden, three_trajectories, unets):
     assert not torch.allclose(output[:1], golden["output"], atol=1e-2)
 
 
-def test_output_with_one_source_for_three_pictures_and_split_calls(
-    golden, golden_trajectory, three_trajectories, unets
+def test_output_with_one_source_for_three_pictures_and_prompts_apart(
+    golden, golden_trajectory, three_trajectories, unets, in_two_calls
 ):
     start = torch.cat([three_trajectories.start[:1], golden_trajectory.start, three_trajectories.start[2:]])
-    output = run(golden, unets, golden_trajectory, start=start, split_calls=True)
+    output = run(golden, unets, golden_trajectory, start=start, around=lambda predict: in_two_calls(predict, 3))
     assert_output(golden, output[1:2])

@@ -60,12 +60,13 @@ def test_one_prompt_for_each_picture(scene):
         sample(scene.predict, scene.three.start[:2], scene.levels, prompts, **common)
 
 
-def test_split_calls_give_the_same(scene, probe):
+def test_prompts_in_calls_of_their_own_give_the_same(scene, probe, in_two_calls):
     predict = probe(scene.predict)
-    split = ditail(scene, scene.three, predict=predict, split_calls=True)
-    whole = ditail(scene, scene.three)
+    start = scene.three.start
+    split = ditail(scene, scene.one, start=start, predict=in_two_calls(predict, 3))
+    whole = ditail(scene, scene.one, start=start)
     assert torch.allclose(split, whole, atol=1e-4 * float(whole.abs().max()))
-    assert {len(call.latent) for call in predict.calls} == {3}
+    assert [len(call.latent) for call in predict.calls[:3]] == [1, 3, 3]
     assert len(predict.calls) == 3 * len(scene.levels)
 
 

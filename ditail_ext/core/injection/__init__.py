@@ -1,0 +1,20 @@
+"""What is recorded of the source in the target's UNet, where, and how it is replayed into the rows being generated."""
+
+from .bank import FeatureBank
+from .injection import Injection
+from .region import Region
+from .shortcuts import Shortcut
+from .sites import PROFILE_NAMES, LayerProfile, Site, SiteKind, detect_family, find_sites
+
+__all__ = [
+    "PROFILE_NAMES",
+    "FeatureBank",
+    "Injection",
+    "LayerProfile",
+    "Region",
+    "Shortcut",
+    "Site",
+    "SiteKind",
+    "detect_family",
+    "find_sites",
+]

@@ -1,0 +1,96 @@
+"""One row of the table of settings: what everybody who shows, reads or writes a setting needs to know about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from .errors import SettingsError
+
+
+class Section(str, Enum):
+    """Parts of the panel, from top to bottom; all but the first are folded away under their value as the title."""
+
+    TOP = ""
+    REGION = "Region"
+    MIX = "Mix"
+    ADVANCED = "Advanced"
+
+
+class Group(Enum):
+    """Settings that stand together, one row of the panel, and the section that the row is in."""
+
+    SWITCH = (Section.TOP, "switch")
+    MODELS = (Section.TOP, "models")
+    SCALES = (Section.TOP, "scales")
+    RATIOS = (Section.TOP, "ratios")
+    REGION = (Section.REGION, "region")
+    MIX = (Section.MIX, "mix")
+    PROMPTS = (Section.ADVANCED, "prompts")
+    RULE = (Section.ADVANCED, "rule")
+    STARTS = (Section.ADVANCED, "starts")
+    WEIGHTS = (Section.ADVANCED, "weights")
+    CONTENT = (Section.ADVANCED, "content")
+
+    @property
+    def section(self) -> Section:
+        """Where the panel has it."""
+        return self.value[0]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What everybody who shows, reads or writes a setting needs to know about it.
+
+    Attributes:
+        name: in code, in the API and, with hyphens, on the command line.
+        kind: ``float``, ``int``, ``bool`` or ``str``.
+        default: what holds when nothing is said.
+        label: for people; the only place for the paper's Greek letters.
+        help: one or two sentences about what it does.
+        infotext: the key in a picture's parameters.
+        group: where the panel shows it.
+        minimum: smallest value allowed, of a number.
+        maximum: largest value allowed, of a number.
+        step: of a slider.
+        choices: the values allowed, of a text that is not free.
+        webui_only: means nothing outside the WebUI.
+        neutral: its default does nothing, so a picture's parameters need not say it.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    label: str
+    help: str
+    infotext: str
+    group: Group
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] | None = None
+    webui_only: bool = False
+    neutral: bool = False
+
+    def check(self, value: Any) -> Any:
+        """The value in the setting's own type.
+
+        Raises:
+            SettingsError: it has another type, lies outside the range or is none of the choices.
+        """
+        if self.kind is float and type(value) is int and abs(value) <= _EXACT:
+            value = float(value)
+        if type(value) is not self.kind:
+            raise SettingsError(self.name, f"{self.name} must be {_KIND_NAMES[self.kind]}, not {value!r}.")
+        if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:  # type: ignore[operator]
+            raise SettingsError(
+                self.name, f"{self.name} must be from {self.minimum:g} to {self.maximum:g}, not {value!r}."
+            )
+        if self.choices is not None and value not in self.choices:
+            raise SettingsError(self.name, f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}.")
+        return value
+
+
+_EXACT = 2**53  # whole numbers up to here are floats, too; larger ones lie outside every range
+_KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}

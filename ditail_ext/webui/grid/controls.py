@@ -1,0 +1,71 @@
+"""The grid's controls below the Script menu."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gradio as gr
+from modules import sd_models
+from modules.infotext_utils import PasteField, quote
+from modules.ui_common import create_refresh_button
+
+from ..panel.controls import source_choices
+
+ElemId = Callable[[str], str]
+
+TITLE = "Ditail grid"
+
+CHECKPOINTS_HELP = "Each is the source of a row and the target of a column. The Ditail panel's settings apply."
+LORAS_HELP = "More styles: LoRAs on the selected checkpoint, as name:weight, separated by commas."
+
+_KEYS = {"checkpoints": "Ditail grid checkpoints", "loras": "Ditail grid LoRAs"}
+
+
+def build_controls(elem_id: ElemId) -> tuple[list[Any], list[PasteField]]:
+    """The script's arguments in their order, and what fills them from an infotext."""
+    with gr.Row(elem_classes=["ditail-row"]):
+        checkpoints = gr.Dropdown(
+            choices=checkpoint_choices(),
+            value=[],
+            multiselect=True,
+            label="Checkpoints of the grid",
+            info=CHECKPOINTS_HELP,
+            elem_id=elem_id("checkpoints"),
+        )
+        create_refresh_button(
+            checkpoints, sd_models.list_models, lambda: {"choices": checkpoint_choices()}, elem_id("refresh")
+        )
+    loras = gr.Textbox("", label="LoRAs of the grid", info=LORAS_HELP, lines=1, elem_id=elem_id("loras"))
+    pastes = [PasteField(checkpoints, _paste_checkpoints), PasteField(loras, _paste_loras)]
+    return [checkpoints, loras], pastes
+
+
+def checkpoint_choices() -> list[str]:
+    """What the checkpoints may be."""
+    return source_choices()[1:]
+
+
+def sheet_infotext(cell: str, checkpoints: list[str], loras: list[str]) -> str:
+    """A cell's infotext as that of a sheet, which selects the script again and fills its controls."""
+    entries = {"Script": TITLE, _KEYS["checkpoints"]: quote(json.dumps(checkpoints, ensure_ascii=False))}
+    if loras:
+        entries[_KEYS["loras"]] = quote(", ".join(loras))
+    return ", ".join([cell, *(f"{key}: {value}" for key, value in entries.items())])
+
+
+def _paste_checkpoints(params: Mapping[str, Any]) -> Any:
+    text = params.get(_KEYS["checkpoints"])
+    if text is None:
+        return None
+    try:
+        names = json.loads(text)
+    except ValueError:
+        return None
+    known = checkpoint_choices()
+    return [name for name in names if name in known] if isinstance(names, list) else None
+
+
+def _paste_loras(params: Mapping[str, Any]) -> Any:
+    return params.get(_KEYS["loras"], "") if _KEYS["checkpoints"] in params else None

@@ -1,0 +1,6 @@
+"""The WebUI itself: its model, samplers, networks, files, progress; only this room touches what it computes with.
+
+Others import these modules, and nothing else of the room.
+"""
+
+__all__ = ["checkpoints", "model", "networks", "preparation", "progress", "samplers", "swap"]

@@ -1,0 +1,187 @@
+"""The source checkpoint: found exactly, checked before anything is touched.
+
+The host's own look-up takes nearly any text for the name of some checkpoint, and a file that cannot be read
+leaves it with half a model. So neither is left to the host.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modules import sd_models, sd_vae
+
+from ...errors import CheckpointError
+from ...settings import AUTOMATIC, SAME_AS_TARGET
+
+_UNET = "model.diffusion_model."
+_FIRST_LAYER = _UNET + "input_blocks.0.0.weight"
+_VAE = "first_stage_model."
+_TEXT = ("cond_stage_model.", "conditioner.")
+_SDXL_TEXT = "conditioner.embedders.1."
+_MAX_HEADER = 100_000_000
+_REFUSAL = "choose an SD1.x, SD2.x or SDXL base checkpoint as the source"
+
+
+def find_source(name: str, target: Any) -> Any:
+    """The host's ``CheckpointInfo`` of a source checkpoint.
+
+    Args:
+        name: title, name, file name, hash or full path, exactly; ``same as target`` for the target itself.
+        target: the target's ``CheckpointInfo``.
+
+    Raises:
+        CheckpointError: no checkpoint, or more than one, has that name.
+    """
+    if name in ("", SAME_AS_TARGET):
+        return target
+    return find_checkpoint(name, "source_checkpoint")
+
+
+def find_checkpoint(name: str, argument: str) -> Any:
+    """The host's ``CheckpointInfo`` of a checkpoint by its exact title, name, file name, hash or full path.
+
+    Args:
+        name: any of these.
+        argument: where it was given, for the message.
+
+    Raises:
+        CheckpointError: no checkpoint, or more than one, has that name.
+    """
+    found = {info.filename: info for info in sd_models.checkpoints_list.values() if name in _names(info)}
+    if not found:
+        raise CheckpointError(
+            f"{argument}: there is no checkpoint named '{name}'; choose one of the list, or refresh it if the "
+            "file is new."
+        )
+    if len(found) > 1:
+        titles = ", ".join(info.name for info in found.values())
+        raise CheckpointError(f"{argument}: '{name}' may be any of {titles}; give the full file name.")
+    return next(iter(found.values()))
+
+
+def _names(info: Any) -> set[str]:
+    return {name for name in (*info.ids, info.title, info.name, info.filename) if name}
+
+
+def find_vae(name: str) -> str | None:
+    """The file of a source VAE by its exact name; ``None`` for ``automatic``.
+
+    Raises:
+        CheckpointError: there is no VAE of that name.
+    """
+    if name in ("", AUTOMATIC):
+        return None
+    if name not in sd_vae.vae_dict:
+        raise CheckpointError(
+            f"source_vae: there is no VAE named '{name}'; choose one of the list, or refresh it if the file is new."
+        )
+    path: str = sd_vae.vae_dict[name]
+    if not Path(path).is_file():
+        raise CheckpointError(f"source_vae: the file {path} is gone; choose another VAE and refresh the list.")
+    return path
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a checkpoint file says about itself; ``None`` where it cannot be known without loading it."""
+
+    has_vae: bool | None
+    is_sdxl: bool | None
+
+
+def check_file(info: Any) -> FileFacts:
+    """Check that a source checkpoint can be loaded and is of a kind that Ditail can use.
+
+    Raises:
+        CheckpointError: the file is missing, cut short or damaged, or holds another architecture.
+    """
+    keys = read_keys(info, "source_checkpoint")
+    return FileFacts(None, None) if keys is None else _check_keys(info.title, keys)
+
+
+def read_keys(info: Any, argument: str) -> dict[str, Any] | None:
+    """The tensors that a checkpoint's file lists, with type and shape; ``None`` where it must be loaded to know.
+
+    Args:
+        info: the host's ``CheckpointInfo``.
+        argument: where the checkpoint was given, for the message.
+
+    Raises:
+        CheckpointError: the file is missing, cut short or damaged.
+    """
+    path = Path(info.filename)
+    if not path.is_file():
+        raise CheckpointError(
+            f"{argument}: the file of '{info.title}' is gone; choose another checkpoint and refresh the list."
+        )
+    if path.suffix.lower() == ".safetensors":
+        return read_header(path, argument)
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{argument}: the file of '{info.title}' is empty; download it again.")
+    return None
+
+
+def read_header(path: Path, argument: str = "source_checkpoint") -> dict[str, Any]:
+    """The tensors that a safetensors file lists, with the file's size checked against them.
+
+    Raises:
+        CheckpointError: the file is no safetensors file, or is cut short.
+    """
+    damaged = f"{argument}: {path.name} is damaged or cut short; download it again."
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size - 8, _MAX_HEADER):
+                raise CheckpointError(damaged)
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise CheckpointError(damaged) from error
+    if size < 8 + length + end:
+        raise CheckpointError(damaged)
+    return dict(header)
+
+
+def _check_keys(title: str, keys: Mapping[str, Any]) -> FileFacts:
+    if _FIRST_LAYER not in keys:
+        raise CheckpointError(
+            f"source_checkpoint: '{title}' holds no Stable Diffusion UNet that Ditail knows (SD3, a LoRA or a VAE "
+            f"file, perhaps); {_REFUSAL}."
+        )
+    channels = keys[_FIRST_LAYER]["shape"][1]
+    if channels != 4:
+        raise CheckpointError(
+            f"source_checkpoint: '{title}' takes {channels} channels (an inpainting, edit or depth checkpoint); "
+            f"{_REFUSAL}. As the target an inpainting checkpoint may be used."
+        )
+    is_sdxl = any(key.startswith(_TEXT[1]) for key in keys)
+    if is_sdxl and not any(key.startswith(_SDXL_TEXT) for key in keys):
+        raise CheckpointError(f"source_checkpoint: '{title}' is an SDXL refiner; {_REFUSAL}.")
+    if not any(key.startswith(_TEXT) for key in keys):
+        raise CheckpointError(f"source_checkpoint: '{title}' has no text encoder; choose a whole checkpoint.")
+    return FileFacts(has_vae=any(key.startswith(_VAE) for key in keys), is_sdxl=is_sdxl)
+
+
+def check_pair(facts: FileFacts, source: Any, target_model: Any, vae: str | None, *, needs_vae: bool = True) -> None:
+    """Check that source and target share a latent space, and that the source has a VAE if it needs one.
+
+    Raises:
+        CheckpointError: they do not, or it has none.
+    """
+    target_is_sdxl = bool(getattr(target_model, "is_sdxl", False))
+    if facts.is_sdxl is not None and facts.is_sdxl != target_is_sdxl:
+        kinds = ("SDXL", "SD1.x or SD2.x")
+        of_source, of_target = kinds if facts.is_sdxl else kinds[::-1]
+        raise CheckpointError(
+            f"source_checkpoint: '{source.title}' is {of_source} and the target is {of_target}; their latents are "
+            f"not the same, so choose a source that is {of_target}."
+        )
+    if needs_vae and facts.has_vae is False and vae is None and sd_vae.resolve_vae(source.filename).vae is None:
+        raise CheckpointError(f"source_vae: '{source.title}' has no VAE of its own; choose a source VAE.")

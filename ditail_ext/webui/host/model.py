@@ -1,0 +1,184 @@
+"""The model that the host has loaded, as core wants it: noise estimates, encoded pictures and prompts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from modules import devices, prompt_parser, shared
+from torch import Tensor, nn
+
+from ...core import Condition, Levels, NoiseSchedule, Prediction, PredictNoise, expand_rows, timesteps_of, to_epsilon
+from ...errors import PictureError, UnsupportedModelError
+
+logger = logging.getLogger("ditail")
+
+
+def unet_of(model: Any) -> nn.Module:
+    """The host model's UNet.
+
+    Raises:
+        UnsupportedModelError: it has none (SD3).
+    """
+    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
+    if getattr(model, "is_sd3", False) or not isinstance(unet, nn.Module):
+        raise UnsupportedModelError("This checkpoint has no UNet; choose an SD1.x, SD2.x or SDXL base checkpoint.")
+    return unet
+
+
+def schedule_of(model: Any) -> NoiseSchedule:
+    """The noise schedule of the host model, with the host's options about it applied.
+
+    Downcast to half precision, neighbours may be equal; those are told apart far below that precision.
+    """
+    table = model.alphas_cumprod.detach().cpu().to(torch.float64)
+    apart = torch.arange(len(table), dtype=torch.float64) * 1e-12
+    return NoiseSchedule(table * (1.0 - apart) if bool((table.diff() >= 0).any()) else table)
+
+
+def precision() -> AbstractContextManager[Any]:
+    """The host's autocast context for UNet calls."""
+    context: AbstractContextManager[Any] = (
+        devices.without_autocast() if devices.unet_needs_upcast else devices.autocast()
+    )
+    return context
+
+
+def noise_predictor(model: Any, image_cond: Tensor | None = None) -> PredictNoise:
+    """Wrap the host's ``apply_model``, which moves weights where they belong under ``--medvram``.
+
+    Args:
+        model: the host's model.
+        image_cond: what the host gives as ``c_concat``, of 1 or B rows; a placeholder unless it is an inpainting
+            model.
+    """
+    prediction = Prediction.V if getattr(model, "parameterization", "eps") == "v" else Prediction.EPSILON
+
+    def predict_noise(latent: Tensor, level: Levels, cond: Condition) -> Tensor:
+        rows = latent.to(devices.device)
+        output = model.apply_model(rows, timesteps_of(level, rows), condition_dict(cond, image_cond, rows))
+        return to_epsilon(prediction, output.to(latent), latent, level)
+
+    return predict_noise
+
+
+def condition_dict(cond: Condition, image_cond: Tensor | None, rows: Tensor) -> dict[str, Any]:
+    """The condition in the form that the host's ``apply_model`` takes; it replaces entries, so never a shared one."""
+    count = rows.shape[0]
+    cond = expand_rows(cond, count)
+    if image_cond is None:
+        image_cond = rows.new_zeros(count, 5, 1, 1)
+    image_cond = image_cond if image_cond.shape[0] == count else image_cond[:1].expand(count, *image_cond.shape[1:])
+    if isinstance(cond, dict):
+        return {**cond, "c_concat": [image_cond]}
+    return {"c_crossattn": [cond], "c_concat": [image_cond]}
+
+
+def encode_prompt(model: Any, prompt: str, *, negative: bool, width: int, height: int, steps: int) -> Condition:
+    """The embedding of a prompt, (1, tokens, channels) or SDXL's dict, with the host's prompt syntax.
+
+    Of a prompt that changes over the steps the last form counts, because it describes the finished picture; the
+    parts of an ``AND`` are read as one prompt.
+    """
+    texts = prompt_parser.SdConditioning([_joined(prompt)], is_negative_prompt=negative, width=width, height=height)
+    with devices.autocast():
+        schedule = prompt_parser.get_learned_conditioning(model, texts, max(steps, 1))[0]
+    cond = schedule[-1].cond
+    if isinstance(cond, dict):
+        return {name: value[None] for name, value in cond.items()}
+    row: Tensor = cond[None]
+    return row
+
+
+def _joined(prompt: str) -> str:
+    parts = prompt_parser.re_AND.split(prompt)
+    if len(parts) == 1:
+        return prompt
+    texts = []
+    for part in parts:
+        match = prompt_parser.re_weight.search(part)
+        texts.append((match.group(1) if match else part).strip())
+    return ", ".join(text for text in texts if text)
+
+
+@torch.no_grad()
+def encode_picture(model: Any, pictures: Tensor) -> Tensor:
+    """Encode pictures with the loaded VAE, taking the mean of its posterior.
+
+    Where the VAE computes no numbers in half precision (SDXL's own), it encodes once more in the precision that the
+    host's option for such VAEs names; the VAE is afterwards as it was.
+
+    Args:
+        model: the host's model.
+        pictures: (B, 3, H, W) from 0 to 1.
+
+    Returns:
+        Latents (B, C, H / 8, W / 8), float32, in the model's scale.
+
+    Raises:
+        PictureError: the VAE computed something that is not a number.
+    """
+    latent = _encoded(model, pictures, devices.dtype_vae)
+    safer = _safer_precision()
+    if safer is not None and not bool(latent.isfinite().all()):
+        logger.info("The VAE computed something that is not a number; encoding once more in %s", safer)
+        try:
+            latent = _encoded(model, pictures, safer)
+        finally:
+            model.first_stage_model.to(devices.dtype_vae)
+    if not bool(latent.isfinite().all()):
+        raise PictureError(
+            "The source VAE could not encode the picture in half precision; start the WebUI with --no-half-vae or "
+            "choose another source VAE."
+        )
+    return latent
+
+
+def _encoded(model: Any, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+    """Latents, float32, computed in a precision."""
+    model.first_stage_model.to(dtype)
+    as_the_host = dtype == devices.dtype_vae
+    signed = pictures.to(shared.device, dtype=dtype) * 2 - 1
+    latents = []
+    with devices.autocast() if as_the_host else devices.without_autocast(), _posterior_means():
+        for picture in signed:
+            encoded = model.encode_first_stage(picture[None])
+            mean = encoded if isinstance(encoded, Tensor) else encoded.mode()
+            latents.append(model.get_first_stage_encoding(mean))
+    return torch.cat(latents).float()
+
+
+def _safer_precision() -> torch.dtype | None:
+    """What the host falls back to when a VAE in half precision computes no numbers; ``None`` if it does not."""
+    if devices.dtype_vae != torch.float16:
+        return None
+    if shared.opts.auto_vae_precision_bfloat16:
+        return torch.bfloat16
+    return torch.float32 if shared.opts.auto_vae_precision else None
+
+
+@contextmanager
+def _posterior_means() -> Iterator[None]:
+    """Let sgm's VAE, which samples its posterior before anyone sees it, give the mean instead."""
+    from sgm.modules.distributions.distributions import DiagonalGaussianDistribution
+
+    sample = DiagonalGaussianDistribution.sample
+    DiagonalGaussianDistribution.sample = lambda self: self.mode()
+    try:
+        yield
+    finally:
+        DiagonalGaussianDistribution.sample = sample
+
+
+@contextmanager
+def original_forward(unet: nn.Module) -> Iterator[None]:
+    """Put aside an instance's own ``forward``, by which another extension replaced the UNet's computation."""
+    replaced = unet.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if replaced is not None:
+            unet.__dict__["forward"] = replaced

@@ -1,0 +1,174 @@
+"""LoRAs and hypernetworks: none of the target's, or of an earlier request, while the source is at work.
+
+The host never clears its lists at the end of a request, and clears them when it builds a model. So the lists are
+kept here and put back.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from modules import devices, extra_networks, sd_hijack, shared
+from torch import nn
+
+from ...errors import SettingsError
+
+logger = logging.getLogger("ditail")
+
+
+def strip_tags(prompt: str) -> tuple[str, Mapping[str, Sequence[Any]]]:
+    """A prompt without its ``<lora:...>`` tags, and what the tags say, by kind of network."""
+    text, tags = extra_networks.parse_prompt(prompt)
+    return text, tags
+
+
+@contextmanager
+def none_active() -> Iterator[None]:
+    """Empty the host's lists of active LoRAs and hypernetworks; fill them as they were at the end."""
+    lists = _active_lists()
+    kept = [list(active) for active in lists]
+    try:
+        for active in lists:
+            active.clear()
+        yield
+    finally:
+        for active, before in zip(lists, kept, strict=True):
+            active[:] = before
+
+
+@contextmanager
+def active(tags: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+    """Activate the networks of an inversion prompt; to be entered with the source loaded, in :func:`none_active`.
+
+    Networks loaded here are forgotten at the end: the host would use them again by name for the target, whose
+    layers they may not fit.
+
+    Raises:
+        SettingsError: there is no such network.
+    """
+    if not tags:
+        yield
+        return
+    with _forgotten_afterwards():
+        _activate(tags)
+        yield
+
+
+@contextmanager
+def active_as_in(run: Any, tags: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+    """Activate networks just as the host does for a request, its options about networks included; as :func:`active`.
+
+    What does not exist is the host's to complain about.
+    """
+    if run.disable_extra_networks:
+        yield
+        return
+    with _forgotten_afterwards():
+        with devices.autocast():
+            extra_networks.activate(run, {kind: list(params) for kind, params in tags.items()})
+        yield
+
+
+@contextmanager
+def _forgotten_afterwards() -> Iterator[None]:
+    in_memory = _lora_memory()
+    known_before = set(in_memory)
+    try:
+        yield
+    finally:
+        for found in _active_lists():
+            found.clear()
+        for name in set(in_memory) - known_before:
+            in_memory.pop(name, None)
+
+
+def _activate(tags: Mapping[str, Sequence[Any]]) -> None:
+    nobody = SimpleNamespace(all_prompts=[], extra_generation_params={}, is_hr_pass=False)
+    for kind, params in tags.items():
+        network = extra_networks.extra_network_registry.get(kind) or extra_networks.extra_network_aliases.get(kind)
+        if network is None:
+            raise SettingsError("inversion_prompt", f"inversion_prompt: the WebUI knows no networks of kind '{kind}'.")
+        comments = len(sd_hijack.model_hijack.comments)
+        network.activate(nobody, list(params))
+        complaints = sd_hijack.model_hijack.comments[comments:]
+        if complaints:
+            raise SettingsError("inversion_prompt", f"inversion_prompt: {'; '.join(complaints)}.")
+
+
+def _active_lists() -> list[list[Any]]:
+    lists = [shared.loaded_hypernetworks]
+    module = _lora_module()
+    if module is not None:
+        lists.append(module.loaded_networks)
+    return lists
+
+
+def active_now() -> list[list[Any]]:
+    """What tells the target's active networks from others: name, file's time of change, multipliers."""
+    module = _lora_module()
+    found: list[list[Any]] = []
+    for network in getattr(module, "loaded_networks", ()):
+        strengths = [network.te_multiplier, network.unet_multiplier, network.dyn_dim]
+        found.append([network.name, _changed(getattr(network.network_on_disk, "filename", None)), *strengths])
+    for network in shared.loaded_hypernetworks:
+        found.append(
+            [network.name, _changed(getattr(network, "filename", None)), getattr(network, "multiplier", None)]
+        )
+    return found
+
+
+@torch.no_grad()
+def unmerge(unet: nn.Module) -> None:
+    """Give a UNet's layers back their own weights, and let the host forget its copies of these.
+
+    The host merges active LoRAs into a layer's weights when the layer is called, from a copy that it made of them at
+    the first time. After this it does both anew.
+    """
+    module = _lora_module()
+    if module is None:
+        return
+    for layer in unet.modules():
+        backups = (getattr(layer, name, None) for name in ("network_weights_backup", "network_bias_backup"))
+        if any(backup is not None for backup in backups):
+            module.network_restore_weights_from_backup(layer)
+            module.network_reset_cached_weight(layer)
+
+
+def _changed(filename: str | None) -> int:
+    path = Path(filename) if filename else None
+    return path.stat().st_mtime_ns if path is not None and path.is_file() else 0
+
+
+def _lora_module() -> Any:
+    """The built-in Lora extension's module of networks; ``None`` when it is switched off."""
+    lora = extra_networks.extra_network_registry.get("lora")
+    script = sys.modules.get(type(lora).__module__) if lora is not None else None
+    return getattr(script, "networks", None)
+
+
+def _lora_memory() -> dict[str, Any]:
+    memory: dict[str, Any] = getattr(_lora_module(), "networks_in_memory", {})
+    return memory
+
+
+def known_loras() -> Mapping[str, Any]:
+    """The LoRAs that the host knows, by every name that a tag may give them."""
+    return getattr(_lora_module(), "available_network_aliases", {})
+
+
+def files_of(tags: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
+    """Name and time of change of the LoRA files that tags name, as far as the host knows them."""
+    known = known_loras()
+    files = []
+    for params in tags.get("lora", ()):
+        found = known.get(params.positional[0]) if params.positional else None
+        path = Path(found.filename) if found is not None else None
+        files.append([str(path), path.stat().st_mtime_ns if path is not None and path.is_file() else 0])
+    return files

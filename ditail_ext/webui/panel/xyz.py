@@ -1,0 +1,87 @@
+"""Axes for the X/Y/Z plot, one for each setting of the table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from modules import scripts
+
+from ...errors import SettingsError
+from ...settings import TABLE, Setting
+from .controls import LISTS
+
+logger = logging.getLogger("ditail")
+
+OVERRIDES = "ditail_overrides"
+"""Attribute of ``p`` with the settings that a plot's cell replaces, by name."""
+
+_COSTS = {"source_checkpoint": 0.9, "source_vae": 0.7, "mix_checkpoint": 0.5}
+"""How slow a change is: the slowest axis becomes the outermost loop, as the host has it for its own.
+
+A little less than the host's checkpoint axis, whose cost is 1: inversions are kept, so with the target outermost each
+target is loaded once, and each source once.
+"""
+
+
+def add_axes() -> None:
+    """Add the axes to the host's plot script; for ``on_before_ui``."""
+    plot = next((data.module for data in scripts.scripts_data if data.script_class.__module__ == "xyz_grid.py"), None)
+    if plot is None:
+        logger.info("there is no X/Y/Z plot script; Ditail's axes are left out")
+        return
+    present = {option.label for option in plot.axis_options}
+    for setting in TABLE.values():
+        if axis_label(setting) not in present:
+            plot.axis_options.append(_axis(plot, setting))
+
+
+def axis_label(setting: Setting) -> str:
+    """What the plot's menu and legend call a setting."""
+    return "[Ditail] Enabled" if setting.name == "enabled" else f"[Ditail] {setting.label}"
+
+
+def _axis(plot: Any, setting: Setting) -> Any:
+    return plot.AxisOption(
+        axis_label(setting),
+        _truth if setting.kind is bool else setting.kind,
+        _apply(setting.name),
+        confirm=_confirm(setting),
+        cost=_COSTS.get(setting.name, 0.0),
+        choices=_choices(setting),
+    )
+
+
+def _apply(name: str) -> Callable[[Any, object, Sequence[object]], None]:
+    def apply(p: Any, value: object, _values: Sequence[object]) -> None:
+        # The cells' p are shallow copies of one: make a new dict, do not change the shared one.
+        setattr(p, OVERRIDES, {**getattr(p, OVERRIDES, {}), name: value})
+
+    return apply
+
+
+def _confirm(setting: Setting) -> Callable[[Any, Sequence[object]], None]:
+    """Check all values before the first picture: while plotting, the host leaves failed cells empty."""
+
+    def confirm(_p: Any, values: Sequence[object]) -> None:
+        for value in values:
+            setting.check(value)
+            if setting.name in LISTS and value not in LISTS[setting.name]():
+                raise SettingsError(setting.name, f"{setting.name}: there is none named '{value}'; choose one listed.")
+
+    return confirm
+
+
+def _choices(setting: Setting) -> Callable[[], list[str]] | None:
+    if setting.name in LISTS:
+        return LISTS[setting.name]
+    if setting.kind is bool:
+        return lambda: ["True", "False"]
+    if setting.choices is not None:
+        return lambda: list(setting.choices or ())
+    return None
+
+
+def _truth(text: object) -> bool:
+    return str(text).strip().lower() in ("true", "1", "yes")

@@ -1,0 +1,78 @@
+"""What the panel or the API sends, as checked settings.
+
+The host copies an API request's arguments over the panel's defaults as they are: pictures stay base64, nothing is
+checked. All of that happens here, so a wrong argument stops the request with a sentence that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ...errors import SettingsError
+from ...settings import EVERYWHERE, MASK_REGION, TABLE, Settings
+from .pictures import MASK, PICTURE, read_mask, read_picture
+
+ARGUMENTS = ("enabled", *(name for name in TABLE if name != "enabled"), MASK, PICTURE)
+"""Names of the script's arguments by position; img2img has no content picture."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one request asks of Ditail.
+
+    Attributes:
+        settings: checked.
+        picture: the content picture of txt2img.
+        mask: the region mask, in grey.
+    """
+
+    settings: Settings
+    picture: Image.Image | None = None
+    mask: Image.Image | None = None
+
+
+def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None = None) -> Request | None:
+    """The request in a script's arguments; ``None`` if Ditail is not enabled.
+
+    Args:
+        args: by position as the panel sends them, or with one dict by name as the first. What the dict does not
+            name keeps its positional value, which is the default or what an infotext says. To give a dict is to
+            enable Ditail, and to give a mask in it is to choose it as the region, unless it says otherwise. The host
+            always fills the list up to the tab's number of controls, so img2img's is the one that ends before the
+            picture.
+        overrides: settings that replace those, by name, as a cell of an XYZ plot has them (``p.ditail_overrides``).
+
+    Raises:
+        SettingsError: a name is unknown, a value is wrong, or the region mask is chosen but not there.
+    """
+    values = dict(zip(ARGUMENTS, args, strict=False))
+    first = values.get("enabled", False)
+    if isinstance(first, Mapping):
+        if PICTURE in first and len(args) == len(ARGUMENTS) - 1:
+            raise SettingsError(PICTURE, f"{PICTURE} is for txt2img alone; in img2img send it in init_images.")
+        implied = {"region": MASK_REGION} if first.get(MASK) else {}
+        values = {**values, "enabled": True, **implied, **_known(first)}
+    values = {**values, **(overrides or {})}
+    if not TABLE["enabled"].check(values.get("enabled", False)):
+        return None
+    picture, mask_value = read_picture(values.pop(PICTURE, None)), values.pop(MASK, None)
+    settings = Settings.from_mapping(values)
+    mask = read_mask(mask_value, chosen=settings.region == MASK_REGION)
+    if settings.region == MASK_REGION and mask is None:
+        raise SettingsError(
+            "region", f"The region is '{MASK_REGION}', but there is no mask; give one, or choose '{EVERYWHERE}'."
+        )
+    return Request(settings, picture, mask)
+
+
+def _known(named: Mapping[object, object]) -> dict[str, object]:
+    for name in named:
+        if name not in ARGUMENTS:
+            near = difflib.get_close_matches(str(name), ARGUMENTS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ARGUMENTS)}."
+            raise SettingsError(str(name), f"Ditail has no argument '{name}'; {hint}")
+    return {str(name): value for name, value in named.items()}

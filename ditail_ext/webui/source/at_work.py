@@ -1,0 +1,90 @@
+"""The source at work: its checkpoint loaded, and nothing of the target's or of the request's in its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from modules import devices, sd_vae, shared
+from torch import Tensor
+
+from ...errors import CheckpointError
+from ..cache.memory import features
+from ..host import networks
+from ..host.model import original_forward, unet_of
+from ..host.progress import SourceProgress
+from ..host.swap import source_loaded
+from ..timing import TimeSplit
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who inverts or generates: a checkpoint of the host, and the file of a VAE, or ``None`` for the one resolved."""
+
+    info: Any
+    vae: str | None
+
+    @property
+    def is_target(self) -> bool:
+        """Whether the loaded target is its own source; files are compared, for the host lists the same one anew."""
+        file: str = self.info.filename
+        return file == shared.sd_model.sd_checkpoint_info.filename
+
+
+@contextmanager
+def at_work(source: Source, vae: str | None, progress: SourceProgress, times: TimeSplit) -> Iterator[Any]:
+    """A context in which the source is loaded and computes as it would alone; yields the host's model.
+
+    Without gradients, networks and others' replacements of its UNet's ``forward``; the random numbers of the
+    generation are afterwards what they were, since loading a model draws some.
+
+    Args:
+        source: who works.
+        vae: the file of the VAE that it needs; ``None`` for the one that the host resolves.
+        progress: begun here and ended, whatever happens.
+        times: takes the seconds of the loads.
+
+    Raises:
+        InversionStopped: Interrupt or Skip was pressed before.
+        CheckpointError: the source cannot be loaded, or the target does not come back.
+    """
+    gpus = [devices.device] if devices.device.type == "cuda" else []
+    if gpus:
+        features.make_room()  # the swap and the source need it more
+    try:
+        progress.begin()
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices=gpus))
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(networks.none_active())
+            model = stack.enter_context(source_loaded(source.info, vae, times))
+            stack.enter_context(original_forward(unet_of(model)))
+            yield model
+    finally:
+        progress.end()
+
+
+def require_numbers(source: Source, *computed: Tensor) -> None:
+    """See that what the source computed is finite, before anybody uses or keeps it.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if not all(bool(tensor.isfinite().all()) for tensor in computed):
+        raise CheckpointError(
+            f"source_checkpoint: '{source.info.title}' computed something that is not a number; start the WebUI with "
+            "--no-half (for SD2.x the option 'Upcast cross attention layer to float32' may do), or choose another."
+        )
+
+
+def vae_of(info: Any) -> str | None:
+    """The file of the VAE that the host resolves for a checkpoint; ``None`` for the checkpoint's own."""
+    if shared.sd_model.sd_checkpoint_info.filename == info.filename:
+        file: str | None = sd_vae.loaded_vae_file
+    else:
+        file = sd_vae.resolve_vae(info.filename).vae
+    return file if file is not None and Path(file).is_file() else None

@@ -1,0 +1,250 @@
+"""One batch of a request: what each evaluation of the host's sampler does."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core import BankSlot, Condition, FeatureBank, Injection, Level, Levels, SourcePass, SourceRecorder
+from ...errors import InjectionError
+from ..host.model import noise_predictor, original_forward, precision, schedule_of, unet_of
+from ..host.progress import stop_asked
+from ..host.samplers import LevelReader, SamplerPlan
+from ..timing import Part, TimeSplit
+from .source_rows import SourceLatent, SourceLatents
+
+START_TOLERANCE = 1e-4
+"""Relative difference of sigma between where the sampler starts and where the inversion ended."""
+
+
+@dataclass(frozen=True)
+class BatchTask:
+    """One batch of a request.
+
+    Attributes:
+        model: the host's, loaded: the target.
+        plan: the levels that the sampler will visit.
+        latents: of the batch's distinct sources.
+        sources: for each image the index of its source among these.
+        empty: the target's encoding of the empty prompt, for the source's rows.
+        times: takes the seconds of recording.
+    """
+
+    model: Any
+    plan: SamplerPlan
+    latents: SourceLatents
+    sources: Sequence[int]
+    empty: Condition
+    times: TimeSplit
+
+
+class InjectedBatch:
+    """One batch: the wrapped sampler, and what each of its evaluations does.
+
+    Attributes:
+        failure: an error of the callback in which the sampler is taken hold of.
+    """
+
+    def __init__(
+        self,
+        task: BatchTask,
+        injection: Injection,
+        undo: ExitStack,
+        slots: Callable[[Hashable], BankSlot] | None = None,
+        most_rows: Callable[[Tensor], int] | None = None,
+    ) -> None:
+        """
+        Args:
+            task: what is to be sampled.
+            injection: entered.
+            undo: takes what :meth:`attach` has to be undone.
+            slots: where recordings are cached between generations, by place.
+            most_rows: how many of the source's rows a call may record (see ``SourceRecorder``).
+        """
+        self._model = task.model
+        self._plan = task.plan
+        self._latents = task.latents
+        self._sources = task.sources
+        self._empty = task.empty
+        self._times = task.times
+        self._injection = injection
+        self._undo = undo
+        self._recorder = SourceRecorder(injection, self._pass_source, slots, most_rows)
+        self._bank: FeatureBank | None = None
+        self._image_cond: Tensor | None = None
+        self._step = 0
+        self._evaluation = 0
+        self._rows: Iterator[int] = iter(())
+        self._read: LevelReader | None = None
+        self._attached = False
+        self.failure: Exception | None = None
+
+    def attach(
+        self, sampler: Any, noise: Tensor, around: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """Wrap the sampler's function, its denoiser and the model that this wraps.
+
+        Args:
+            sampler: about to run the first pass.
+            noise: that the host made for it.
+            around: a context for the time in which the sampler's function runs.
+        """
+        denoiser = sampler.model_wrap_cfg
+        shape = self._latents.shape
+        if shape[1:] != tuple(noise.shape[1:]) or len(self._sources) != noise.shape[0]:
+            raise InjectionError(
+                f"The sampler works on latents of shape {tuple(noise.shape)}, but {len(self._sources)} of shape "
+                f"{shape[1:]} have a source; another extension changes the size or batch: switch it off."
+            )
+        self._read = LevelReader(sampler, schedule_of(self._model))
+        wrapped = denoiser.inner_model
+        if self._latents.start is not None:
+            self._replace(sampler, "func", self._started(sampler.func, self._latents.start))
+        self._replace(sampler, "func", _within(around, sampler.func))
+        self._replace(denoiser, "forward", self._evaluated(denoiser, denoiser.forward, wrapped))
+        self._replace(wrapped, "forward", self._replayed(wrapped.forward))
+        self._attached = True
+
+    def require_attached(self) -> None:
+        """Check that the sampler that just ran was ours.
+
+        Raises:
+            Exception: the one that kept us from taking hold of it.
+            InjectionError: the host never announced its sampler.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if not self._attached:
+            raise InjectionError("The WebUI did not announce its sampler; Ditail needs WebUI 1.10 or newer.")
+
+    def _replace(self, owner: Any, name: str, value: Any) -> None:
+        had_own, before = name in owner.__dict__, owner.__dict__.get(name)
+
+        def restore() -> None:
+            if had_own:
+                owner.__dict__[name] = before
+            else:
+                owner.__dict__.pop(name, None)
+
+        self._undo.callback(restore)
+        owner.__dict__[name] = value
+
+    def _started(self, function: Callable[..., Any], inverted: Tensor) -> Callable[..., Any]:
+        """The sampler's function, started at the inverted latents whatever the host made for it."""
+
+        @functools.wraps(function)
+        def start(model: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self._check_start(kwargs)
+            return function(model, self._plan.start_of(self._of_rows(inverted)).to(x), *args, **kwargs)
+
+        return start
+
+    def _check_start(self, arguments: dict[str, Any]) -> None:
+        listed = arguments.get("sigmas", arguments.get("sigma_max"))
+        if listed is None or self._plan.in_timesteps:
+            return
+        sigma, expected = float(torch.as_tensor(listed).flatten()[0]), self._plan.levels[0].sigma
+        if abs(sigma - expected) > START_TOLERANCE * expected:
+            raise InjectionError(
+                f"The sampler starts at sigma {sigma:.5g}, but the picture was inverted to {expected:.5g}; another "
+                "extension changes the schedule: switch it off."
+            )
+
+    def _evaluated(self, denoiser: Any, forward: Callable[..., Any], wrapped: Any) -> Callable[..., Any]:
+        """The denoiser's ``forward`` with the record pass before it."""
+
+        def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
+            if stop_asked() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
+                return forward(x, sigma, **kwargs)
+            source = self._latents.at(self._evaluation, self._level(float(sigma.flatten()[0])))
+            self._step = self._plan.step_at(source.level.sigma)
+            self._image_cond = kwargs.get("image_cond")
+            with self._times.part(Part.RECORD):
+                self._bank = self._recorder.bank(self._as_pass(source), self._coming())
+            self._evaluation += 1
+            self._rows = self._sources_of_rows(kwargs["cond"])
+            with self._noisy_mask(denoiser, source.latents):
+                return forward(x, sigma, **kwargs)
+
+        return evaluate
+
+    def _replayed(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """The wrapped model's ``forward``, which the denoiser calls once or several times an evaluation."""
+
+        def replay(rows: Tensor, *args: Any, **kwargs: Any) -> Any:
+            one_source = self._latents.shape[0] == 1
+            sources = None if one_source else list(itertools.islice(self._rows, rows.shape[0]))
+            with self._injection.replay(self._step, self._bank, sources):
+                return forward(rows, *args, **kwargs)
+
+        return replay
+
+    def _level(self, value: float) -> Level:
+        assert self._read is not None
+        return self._read(value)
+
+    def _as_pass(self, source: SourceLatent) -> SourcePass:
+        return SourcePass(self._plan.step_at(source.level.sigma), source.level, source.latents, source.place)
+
+    def _coming(self) -> Iterator[SourcePass]:
+        return map(self._as_pass, self._latents.coming(self._evaluation, self._plan.levels[self._step + 1 :]))
+
+    def _pass_source(self, rows: Tensor, levels: Levels) -> None:
+        """Pass the source's rows, of one level or of several, through the target's UNet."""
+        own = None
+        if self._image_cond is not None:
+            own = self._of_sources(self._image_cond)
+            own = torch.cat([own] * (rows.shape[0] // own.shape[0]))
+        with original_forward(unet_of(self._model)), precision():
+            noise_predictor(self._model, own)(rows, levels, self._empty)
+
+    @contextmanager
+    def _noisy_mask(self, denoiser: Any, latents: Tensor) -> Iterator[None]:
+        """Let timestep samplers hold the kept region at the source's latent of this level.
+
+        They put the clean latent there before every evaluation, which would undo the inversion; what the kept
+        region ends as is decided by the host after sampling.
+        """
+        if denoiser.mask is None or not denoiser.mask_before_denoising:
+            yield
+            return
+        clean = denoiser.init_latent
+        denoiser.init_latent = self._of_rows(latents).to(clean)
+        try:
+            yield
+        finally:
+            denoiser.init_latent = clean
+
+    def _of_rows(self, latents: Tensor) -> Tensor:
+        """From one row a source to one row a generated image."""
+        return latents[list(self._sources)]
+
+    def _of_sources(self, per_image: Tensor) -> Tensor:
+        """From one row a generated image to one row a source."""
+        return per_image[[self._sources.index(source) for source in range(self._latents.shape[0])]]
+
+    def _sources_of_rows(self, cond: Any) -> Iterator[int]:
+        """The source of each row in the order in which the denoiser evaluates them.
+
+        First every image's conditions (several with ``AND``), then the images once, or twice for edit models,
+        without a condition; the calls consume them in this order however they are split.
+        """
+        counts = [len(parts) for parts in cond.batch]
+        conditional = [source for source, count in zip(self._sources, counts, strict=True) for _ in range(count)]
+        return itertools.chain(conditional, itertools.cycle(self._sources))
+
+
+def _within(around: Callable[[], AbstractContextManager[None]], function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with around():
+            return function(*args, **kwargs)
+
+    return run

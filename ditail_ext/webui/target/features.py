@@ -1,0 +1,134 @@
+"""The source's recorded features, kept between generations with the same source and target.
+
+What a record pass computes depends on the trajectory, the target's UNet with its mix and its networks, the layers and
+the options that change how the UNet computes; not on prompt, seed, CFG scale or masks. All that goes into the key.
+Where something else may change it unseen (another extension's hooks, an inpainting model's mask), nothing is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
+
+import psutil
+from modules import devices, shared
+from torch import Tensor, nn
+
+from ...core import BankSlot, Shortcut, free_bytes, rows_worth_a_call
+from ...settings import Settings
+from ..cache import memory as cache
+from ..cache.keys import file_identity, key_of
+from ..host import networks
+from ..options import features_bytes, features_ram_bytes, record_rows
+from .mix import Mix
+
+logger = logging.getLogger("ditail")
+
+AUTOMATIC_SHARE = 4
+"""Of the memory that is free where the UNet computes, one part in so many."""
+
+AUTOMATIC_RAM_SHARE = 8
+"""The same of the main memory beside a GPU: it is page-locked, and nobody else can use it."""
+
+_OPTIONS = (
+    *("cross_attention_optimization", "upcast_attn", "fp8_storage", "cache_fp16_weight", "tiling", "sd_unet"),
+    *("CLIP_stop_at_last_layers", "emphasis", "sd_noise_schedule", "use_downcasted_alpha_bar", "s_min_uncond"),
+)
+
+
+def slots_for(
+    p: Any, unet: nn.Module, settings: Settings, trajectory_keys: Sequence[str], mix: Mix | None = None
+) -> Slots | None:
+    """Where a batch's recordings are kept, by level; ``None`` if they had better not be.
+
+    Args:
+        p: the host's request.
+        unet: the target's UNet, before anything is hooked.
+        settings: checked.
+        trajectory_keys: of the batch's source trajectories, in the order of their rows.
+        mix: what the target is mixed with.
+    """
+    budget, ram_budget = _budget(), _ram_budget()
+    cache.features.resize(budget, ram_budget)
+    if not (budget or ram_budget) or is_low_on_memory() or _is_touched(unet) or _sees_a_picture(unet):
+        return None
+    return partial(cache.features.slot, _key(p, settings, trajectory_keys, mix))
+
+
+Slots = Callable[[Hashable], BankSlot]
+
+
+def shortcut_for(unet: nn.Module) -> Shortcut:
+    """How much of the replaced work may be left out: none where others watch the layers or move them about."""
+    return Shortcut.REFERENCE if is_low_on_memory() or _is_touched(unet) else Shortcut.PROJECTIONS
+
+
+def rows_ahead(unet: nn.Module) -> Callable[[Tensor], int] | None:
+    """How many rows of the source, given those of one level, may be recorded in one call; ``None`` for one level.
+
+    Where somebody else watches the layers, what he makes of them may depend on the step: there each is recorded when
+    it is due.
+
+    Args:
+        unet: the target's UNet, before anything is hooked.
+    """
+    asked = record_rows()
+    if is_low_on_memory() or _is_touched(unet) or (asked is None and not _on_gpu()):
+        return None
+    channels = getattr(unet, "model_channels", 320)
+    return lambda latents: asked or rows_worth_a_call(latents, channels, _free())
+
+
+def is_low_on_memory() -> bool:
+    """Whether the host moves parts of the model about (``--medvram``, ``--lowvram``)."""
+    return not shared.parallel_processing_allowed
+
+
+def _budget() -> int:
+    limit = features_bytes()
+    return (_free() + cache.features.nbytes) // AUTOMATIC_SHARE if limit is None else limit
+
+
+def _ram_budget() -> int:
+    """Bytes of main memory beside a GPU; none where no features are to be kept at all."""
+    if not _on_gpu() or features_bytes() == 0:
+        return 0
+    limit = features_ram_bytes()
+    free = int(psutil.virtual_memory().available) + cache.features.host_nbytes
+    return free // AUTOMATIC_RAM_SHARE if limit is None else limit
+
+
+def _on_gpu() -> bool:
+    return devices.device.type == "cuda"
+
+
+def _free() -> int:
+    """Bytes free where the UNet computes."""
+    return free_bytes(devices.device) if _on_gpu() else int(psutil.virtual_memory().available)
+
+
+def _is_touched(unet: nn.Module) -> bool:
+    """Whether somebody else's hooks or replaced forwards may change what is recorded."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__ for module in unet.modules()
+    )
+
+
+def _sees_a_picture(unet: nn.Module) -> bool:
+    """Whether the UNet is given a mask or a picture next to the latent (inpainting, editing), SDXL's included."""
+    return getattr(unet, "in_channels", 4) != 4
+
+
+def _key(p: Any, settings: Settings, trajectory_keys: Sequence[str], mix: Mix | None) -> str:
+    depends_on = {
+        "trajectories": list(trajectory_keys),
+        "target": file_identity(shared.sd_model.sd_checkpoint_info.filename),
+        "mix": None if mix is None else mix.identity(),
+        "networks": networks.active_now(),
+        "layers": settings.layer_profile,
+        "options": [repr(getattr(shared.opts, name, None)) for name in _OPTIONS],
+        "computing": [str(devices.dtype_unet), str(devices.device), bool(p.tiling), p.width, p.height],
+    }
+    return key_of(depends_on)

@@ -1,0 +1,44 @@
+"""Failures become visible: a refusal for what a person can mend, bugs as they are."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ditail_ext.errors import CheckpointError
+
+
+class TestFailure:
+    @pytest.fixture
+    def failure(self, host: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+        class HTTPException(Exception):  # noqa: N818
+            def __init__(self, status_code: int, detail: str) -> None:
+                self.status_code, self.detail = status_code, detail
+
+        module = ModuleType("fastapi.exceptions")
+        module.HTTPException = HTTPException
+        monkeypatch.setitem(sys.modules, "fastapi", ModuleType("fastapi"))
+        monkeypatch.setitem(sys.modules, "fastapi.exceptions", module)
+        return host.load("failure")
+
+    def test_the_users_error_is_a_sentence_with_a_status(self, failure: Any):
+        error = failure.visible(CheckpointError("Choose another."))
+        assert (error.status_code, error.detail, str(error)) == (422, "Choose another.", "Choose another.")
+
+    def test_a_bug_stays_what_it_is(self, failure: Any):
+        bug = KeyError("x")
+        assert failure.visible(bug) is bug
+
+    def test_init_raises_once_and_is_as_before(self, failure: Any):
+        class Request:
+            def init(self) -> str:
+                return "made"
+
+        p = Request()
+        failure.fail_at_init(p, CheckpointError("No."))
+        with pytest.raises(failure.Refusal, match="No"):
+            p.init()
+        assert (p.init(), vars(p)) == ("made", {})

@@ -126,7 +126,7 @@ WEBUI = {
     "notes": {"request", "host", "source", "target"},
     "flow": {"host", "request", "source", "target", "notes", "timing"},
     "panel": {"request", "cache"},
-    "grid": {"flow", "panel", "request", "host", "cache", "target", "failure", "options"},
+    "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "failure", "options"},
 }
 """The rooms of webui, from below; source and target do not know each other."""
 

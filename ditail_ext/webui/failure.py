@@ -6,7 +6,9 @@ wrappers are attributes of the request's own ``p`` and go with it.
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -16,6 +18,9 @@ from ..errors import DitailError, NotEnoughMemoryError
 from .cache import memory as cache
 
 logger = logging.getLogger("ditail")
+
+_INIT = "ditail_init"
+"""Attribute of the host's request: our ``init``, and the one that was there on the instance."""
 
 UNPROCESSABLE = 422
 UNAVAILABLE = 503
@@ -54,22 +59,50 @@ def visible(error: BaseException) -> BaseException:
     return refusal
 
 
-def fail_at_init(p: Any, error: Exception) -> None:
-    """Let ``p.init``, which the host calls after the ``process`` callbacks, raise an error kept from one of them.
+def before_init(p: Any, action: Callable[[], None]) -> None:
+    """Let something happen when the host calls ``p.init``, before that does its own work.
 
-    Only the next call raises: scripts that use the same ``p`` again decide anew.
+    By then every extension's ``process`` has run: prompts are final, whatever the extensions' order. And unlike in a
+    callback an exception is not swallowed there, so the request fails visibly. Only the next call is concerned:
+    scripts that use the same ``p`` again decide anew.
     """
+    forget_init(p)
+    before, original = p.__dict__.get("init"), p.init
+
+    @functools.wraps(original)
+    def init(*args: Any, **kwargs: Any) -> Any:
+        ours, _ = p.__dict__.get(_INIT, (None, None))
+        forget_init(p)
+        if ours is init:  # else whoever wrapped us calls once more, or for a request that is over
+            try:
+                action()
+            except (DitailError, torch.cuda.OutOfMemoryError) as error:
+                raise visible(error) from error
+        return original(*args, **kwargs)
+
+    setattr(p, _INIT, (init, before))
+    p.init = init
+
+
+def forget_init(p: Any) -> None:
+    """Undo :func:`before_init`, unless somebody wrapped ``p.init`` since; then it is left to pass through."""
+    ours, before = p.__dict__.pop(_INIT, (None, None))
+    if ours is None or p.__dict__.get("init") is not ours:
+        return
+    if before is None:
+        del p.__dict__["init"]
+    else:
+        p.init = before
+
+
+def fail_at_init(p: Any, error: Exception) -> None:
+    """Let ``p.init`` raise an error that a callback met."""
     if isinstance(error, DitailError):
         logger.info("%s", error)
     else:
         logger.error("Ditail failed before the generation", exc_info=error)
-    before = p.__dict__.get("init")
 
-    def raise_kept(*args: object, **kwargs: object) -> NoReturn:
-        if before is None:
-            p.__dict__.pop("init", None)
-        else:
-            p.init = before
-        raise visible(error)
+    def raise_it() -> NoReturn:
+        raise error
 
-    p.init = raise_kept
+    before_init(p, raise_it)

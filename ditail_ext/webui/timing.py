@@ -24,10 +24,10 @@ class Part(str, Enum):
     """The parts of a generation, in the order in which they come."""
 
     LOAD = "load"
+    MOVE = "move"
     ENCODE = "encode"
     INVERT = "invert"
     GENERATE = "generate the content"
-    SWAP_BACK = "swap back"
     MIX = "mix"
     RECORD = "record"
     SAMPLE = "sample"

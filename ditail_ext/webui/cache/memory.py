@@ -1,4 +1,4 @@
-"""What is kept between generations, the longest unused forgotten first: trajectories and features."""
+"""What is cached between generations, the longest unused dropped first: trajectories, features, source models."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from ...core import PrefetchingCache, SourceTrajectory, Trace
 from . import disk
+from .models import ModelCache
 
 Cached = SourceTrajectory | Trace
 
@@ -78,10 +79,12 @@ class TrajectoryCache:
 
 trajectories = TrajectoryCache()
 features = PrefetchingCache(0, 0)
+models = ModelCache()
 
 
 def clear() -> None:
     """Forget everything that is kept, in memory and on disk."""
     trajectories.clear()
     features.clear()
+    models.clear()
     disk.trajectory_folder().clear()

@@ -3,4 +3,4 @@
 Others import these modules, and nothing else of the room.
 """
 
-__all__ = ["checkpoints", "model", "networks", "preparation", "progress", "samplers", "swap"]
+__all__ = ["checkpoints", "loaded", "model", "networks", "preparation", "progress", "samplers", "second_model"]

@@ -69,6 +69,12 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
     return Request(settings, picture, mask)
 
 
+def is_asked_for(args: Sequence[object], overrides: Mapping[str, object] | None = None) -> bool:
+    """Whether :func:`parse_request` would give a request, whatever may be wrong with it."""
+    first = (overrides or {}).get("enabled", args[0] if args else False)
+    return first.get("enabled", True) is True if isinstance(first, Mapping) else first is True
+
+
 def _known(named: Mapping[object, object]) -> dict[str, object]:
     for name in named:
         if name not in ARGUMENTS:

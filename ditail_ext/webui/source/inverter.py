@@ -37,25 +37,6 @@ class InversionTask:
     prompts: InversionPrompts
 
 
-def inversion_tasks(
-    p: Any, settings: Settings, pictures: Sequence[PreparedPicture]
-) -> tuple[list[InversionTask], list[int]]:
-    """The distinct inversions of a request, and for each of its images the index of its own."""
-    batch = min(p.batch_size, len(pictures)) if len(pictures) > 1 else p.batch_size
-    tasks: list[InversionTask] = []
-    sources: list[int] = []
-    for index, (prompt, negative) in enumerate(zip(p.all_prompts, p.all_negative_prompts, strict=True)):
-        picture = pictures[index % batch] if len(pictures) > 1 else pictures[0]
-        prompts = inversion_prompts(settings, prompt, negative)
-        same = (at for at, task in enumerate(tasks) if task.picture is picture and task.prompts == prompts)
-        known = next(same, None)
-        if known is None:
-            known = len(tasks)
-            tasks.append(InversionTask(picture, prompts))
-        sources.append(known)
-    return tasks, sources
-
-
 class Inverter:
     """Inverts a request's pictures along its sampler's levels."""
 
@@ -67,20 +48,23 @@ class Inverter:
         self._size = {"width": p.width, "height": p.height, "steps": p.steps}
         self._tiling = bool(p.tiling)
         self._jobs = p.n_iter
+        self._done: dict[str, SourceTrajectory] = {}
 
     def trajectories(self, tasks: Sequence[InversionTask]) -> list[SourceTrajectory]:
-        """The trajectory of each task, on the CPU. The source is loaded only if one of them is not in the cache.
+        """The trajectory of each task, on the CPU. The source is at work only if one of them is not in the cache.
 
         Raises:
-            InversionStopped: Interrupt or Skip was pressed; the target is loaded again.
+            InversionStopped: Interrupt or Skip was pressed.
             DitailError: the source cannot be loaded or cannot encode the picture.
         """
         keys = [self._key(task) for task in tasks]
-        found = {key: _cached(key) for key in keys}
+        found = {key: self._done.get(key) or _cached(key) for key in keys}
         missing = {key: task for key, task in zip(keys, tasks, strict=True) if found[key] is None}
         if missing:
             logger.info("Inverting %d picture(s) along %d levels", len(missing), self._plan.steps)
             found.update(self._invert_all(missing))
+        # The request holds what it needs: the cache may have no room for all of it.
+        self._done.update({key: trajectory for key, trajectory in found.items() if trajectory is not None})
         return [trajectory for trajectory in (found[key] for key in keys) if trajectory is not None]
 
     def _invert_all(self, missing: Mapping[str, InversionTask]) -> dict[str, SourceTrajectory]:
@@ -159,3 +143,39 @@ def _for_source(levels: Sequence[Level], target: NoiseSchedule, source: NoiseSch
     if torch.allclose(target.alpha_bar, source.alpha_bar, rtol=1e-6, atol=0.0):
         return list(levels)
     return [Level(source.at_sigma(level.sigma).timestep, level.alpha_bar) for level in levels]
+
+
+class InvertedSources:
+    """The trajectory of each of a request's images."""
+
+    def __init__(self, p: Any, inverter: Inverter, settings: Settings, pictures: Sequence[PreparedPicture]) -> None:
+        """Invert what the request's images need, with one load of the source at most.
+
+        Args:
+            p: the host's request, its prompts final.
+            inverter: for the request's sampler.
+            settings: checked.
+            pictures: one for all images, or one for each image of a batch.
+        """
+        self._inverter = inverter
+        self._settings = settings
+        self._pictures = pictures
+        self._batch = min(p.batch_size, len(pictures))
+        self.for_images(0, p.all_prompts, p.all_negative_prompts)
+
+    def for_images(self, first: int, prompts: Sequence[str], negatives: Sequence[str]) -> list[SourceTrajectory]:
+        """The trajectories of some of the request's images.
+
+        What was inverted before comes from the cache. Where another extension changed a prompt since (in
+        ``process_batch``), and the inversion has none of its own, the picture is inverted again.
+
+        Args:
+            first: index of the first image.
+            prompts: the main prompts, one an image.
+            negatives: the negative ones.
+        """
+        tasks = []
+        for index, (prompt, negative) in enumerate(zip(prompts, negatives, strict=True), start=first):
+            picture = self._pictures[index % self._batch] if len(self._pictures) > 1 else self._pictures[0]
+            tasks.append(InversionTask(picture, inversion_prompts(self._settings, prompt, negative)))
+        return self._inverter.trajectories(tasks)

@@ -79,6 +79,12 @@ def _text(own: str, main: str) -> str:
     return strip_comments(text) if getattr(shared.opts, "enable_prompt_comments", False) else text
 
 
+def told_now(settings: Settings, prompt: str, negative: str) -> tuple[str, str]:
+    """What the source would be told of an image with these main prompts: both without tags of networks."""
+    stripped, _ = networks.strip_tags(_text(settings.inversion_prompt, prompt))
+    return stripped, _text(settings.inversion_negative_prompt, negative)
+
+
 def batches(p: Any, tasks: Mapping[str, RunTask]) -> list[dict[str, RunTask]]:
     """Runs, by key, that are made together without one changing another; no more than the request's batch size."""
     alone = p.sampler_name in _ROWS_TOGETHER or getattr(shared.opts, "no_dpmpp_sde_batch_determinism", False)

@@ -11,6 +11,7 @@ from ditail_ext.webui.grid import grid
 from ditail_ext.webui.host.progress import InversionStopped
 from ditail_ext.webui.panel import api, controls, xyz
 from ditail_ext.webui.request.arguments import Request, is_asked_for, parse_request
+from ditail_ext.webui.source import models
 from ditail_ext.webui.target.injected import InjectedSampling
 
 
@@ -117,6 +118,7 @@ class DitailGrid(scripts.Script):
         return grid.make_grid(p, args, slice(self.args_from, self.args_to), panel)
 
 
+models.watch_unloading()
 script_callbacks.on_ui_settings(options.add_options)
 script_callbacks.on_before_ui(xyz.add_axes)
 script_callbacks.on_app_started(api.add_routes)

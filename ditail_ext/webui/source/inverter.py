@@ -48,7 +48,6 @@ class Inverter:
         self._size = {"width": p.width, "height": p.height, "steps": p.steps}
         self._tiling = bool(p.tiling)
         self._jobs = p.n_iter
-        self._done: dict[str, SourceTrajectory] = {}
 
     def trajectories(self, tasks: Sequence[InversionTask]) -> list[SourceTrajectory]:
         """The trajectory of each task, on the CPU. The source is at work only if one of them is not in the cache.
@@ -58,13 +57,11 @@ class Inverter:
             DitailError: the source cannot be loaded or cannot encode the picture.
         """
         keys = [self._key(task) for task in tasks]
-        found = {key: self._done.get(key) or _cached(key) for key in keys}
+        found = {key: _cached(key) for key in keys}
         missing = {key: task for key, task in zip(keys, tasks, strict=True) if found[key] is None}
         if missing:
             logger.info("Inverting %d picture(s) along %d levels", len(missing), self._plan.steps)
             found.update(self._invert_all(missing))
-        # The request holds what it needs: the cache may have no room for all of it.
-        self._done.update({key: trajectory for key, trajectory in found.items() if trajectory is not None})
         return [trajectory for trajectory in (found[key] for key in keys) if trajectory is not None]
 
     def _invert_all(self, missing: Mapping[str, InversionTask]) -> dict[str, SourceTrajectory]:
@@ -161,6 +158,9 @@ class InvertedSources:
         self._settings = settings
         self._pictures = pictures
         self._batch = min(p.batch_size, len(pictures))
+        # The request holds what it needs: the cache may have no room for it all, and its keys may change on the way
+        # (the host lowers its VAE's precision for good once it has computed no numbers).
+        self._done: dict[tuple[object, ...], SourceTrajectory] = {}
         self.for_images(0, p.all_prompts, p.all_negative_prompts)
 
     def for_images(self, first: int, prompts: Sequence[str], negatives: Sequence[str]) -> list[SourceTrajectory]:
@@ -178,4 +178,7 @@ class InvertedSources:
         for index, (prompt, negative) in enumerate(zip(prompts, negatives, strict=True), start=first):
             picture = self._pictures[index % self._batch] if len(self._pictures) > 1 else self._pictures[0]
             tasks.append(InversionTask(picture, inversion_prompts(self._settings, prompt, negative)))
-        return self._inverter.trajectories(tasks)
+        keys = [(id(task.picture), *task.prompts.told) for task in tasks]
+        missing = {key: task for key, task in zip(keys, tasks, strict=True) if key not in self._done}
+        self._done.update(zip(missing, self._inverter.trajectories(list(missing.values())), strict=True))
+        return [self._done[key] for key in keys]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any, cast
 
 import psutil
-from modules import devices, sd_models, sd_vae, shared
+from modules import devices, script_callbacks, sd_models, sd_vae, shared
 
 from ...errors import CheckpointError
 from ..cache.keys import file_identity, key_of
@@ -96,6 +97,28 @@ def load_target(info: Any, vae: str | None) -> None:
             f"The checkpoint '{info.title}' could not be loaded again ({type(error).__name__}: {first_line(error)}); "
             "free some memory and select it in the WebUI."
         ) from error
+
+
+def watch_unloading() -> None:
+    """Release waiting models when the host is told to unload its checkpoint: whoever asks wants the memory.
+
+    The host has no callback for it. Its function is wrapped while this extension's scripts are loaded; the page's
+    button and the API's route both find it by its name in the host's module.
+    """
+    original = sd_models.unload_model_weights
+
+    @functools.wraps(original)
+    def unload(*args: Any, **kwargs: Any) -> Any:
+        models.clear()
+        return original(*args, **kwargs)
+
+    def forget() -> None:
+        models.clear()
+        if sd_models.unload_model_weights is unload:
+            sd_models.unload_model_weights = original
+
+    sd_models.unload_model_weights = unload
+    script_callbacks.on_script_unloaded(forget)
 
 
 def budget() -> int:

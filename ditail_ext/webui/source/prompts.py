@@ -31,6 +31,11 @@ class InversionPrompts:
     tags: Mapping[str, Sequence[Any]]
     tag_text: str
 
+    @property
+    def told(self) -> tuple[str, str, str]:
+        """What the source is told, as one value."""
+        return self.positive, self.negative, self.tag_text
+
 
 def inversion_prompts(settings: Settings, prompt: str, negative_prompt: str) -> InversionPrompts:
     """The inversion's prompts for an image with these main prompts."""

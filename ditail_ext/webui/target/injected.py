@@ -23,6 +23,7 @@ from ...settings import Settings
 from ..cache.keys import KEY
 from ..failure import visible
 from ..host.model import encode_prompt, unet_of
+from ..host.progress import InversionStopped
 from ..host.samplers import SamplerPlan
 from ..shown import ContentPicture
 from ..timing import Part, TimeSplit
@@ -122,6 +123,9 @@ class InjectedSampling:
                 result = sample()
                 batch.require_attached()
                 return result
+        except InversionStopped as stopped:  # a prompt had changed, and the picture was being inverted again
+            told = InjectionError("Ditail was stopped before the picture was begun; generate again.")
+            raise visible(told) from stopped
         except (DitailError, torch.cuda.OutOfMemoryError) as error:
             raise visible(error) from error
 

@@ -1,4 +1,4 @@
-"""The source is a second model beside the target: loads counted, the target untouched, whatever happens to the source."""
+"""The source is a second model beside the target: loads counted, the target untouched whatever becomes of it."""
 
 from __future__ import annotations
 

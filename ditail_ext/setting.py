@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -94,3 +95,16 @@ class Setting:
 
 _EXACT = 2**53  # whole numbers up to here are floats, too; larger ones lie outside every range
 _KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+
+
+def row(kind: type, default: Any, label: str, infotext: str, help: str, *, group: Group, **more: Any) -> Any:
+    """A field of the table: its kind and default, and what its row says besides."""
+    texts = {"label": label, "infotext": infotext, "help": help}
+    table_entry = {"kind": kind, "default": default, "group": group, **texts, **more}
+    return dataclasses.field(default=default, metadata=table_entry)
+
+
+def share(default: float, label: str, infotext: str, help: str, neutral: bool = True, **more: Any) -> Any:
+    """A field whose value is a share, from 0 to 1."""
+    limits: dict[str, Any] = {"minimum": 0.0, "maximum": 1.0, "step": 0.01, "neutral": neutral}
+    return row(float, default, label, infotext, help, **limits, **more)

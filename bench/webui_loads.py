@@ -4,7 +4,7 @@
 
 One WebUI after the other on one machine: with this extension, its budget for waiting sources at off, automatic and
 4 GiB, and, where ``--before`` names a checkout of an earlier version, with that. Each makes a plain img2img picture, a
-first picture from a source, a second one from the same source, and that one again with another seed. The checkpoints are
+first picture from a source, a second one from it, and that one again with another seed. The checkpoints are
 random fp16 files of 2.1 GB, written once: they compute as long as trained ones, and their pictures show nothing.
 
 Writes ``bench/results/webui-loads-DEVICE.csv``.

@@ -10,6 +10,7 @@ from ..core import find_sites
 from ..errors import UnsupportedModelError
 from ..settings import Settings
 from . import notes
+from .host import foreign
 from .host.checkpoints import check_file, check_pair, find_source, find_vae
 from .host.model import schedule_of, unet_of
 from .host.preparation import generated_frame, prepare_img2img, prepare_txt2img
@@ -62,6 +63,7 @@ def begin(p: Any, request: Request) -> InjectedSampling:
     if generated:
         return _generate(p, request, source, mix)
     prepared = prepare_txt2img(p, request.picture) if request.picture is not None else prepare_img2img(p)
+    refuse_tiles(p, prepared.sampler)
     plan = plan_sampler(p, prepared.sampler, schedule_of(p.sd_model), img2img=img2img)
     region = region_of(p, request, prepared.frame)
     times = of_this_device()
@@ -74,12 +76,26 @@ def begin(p: Any, request: Request) -> InjectedSampling:
 def _generate(p: Any, request: Request, source: Source, mix: Mix | None) -> InjectedSampling:
     settings = request.settings
     sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
+    refuse_tiles(p, sampler)
     plan = plan_sampler(p, sampler, schedule_of(p.sd_model), img2img=False)
     region = region_of(p, request, generated_frame(p))
     times = of_this_device()
     sources = GeneratedSources(p, ContentGenerator(p, source, times, decode=settings.show_content), settings)
     p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix, generated=True))
     return InjectedSampling(p, TargetPart(settings, plan, sources, times, region, sources.contents, mix))
+
+
+def refuse_tiles(p: Any, sampler: Any) -> None:
+    """Refuse a picture that another extension cuts into tiles: what is injected is the whole picture's.
+
+    Raises:
+        UnsupportedModelError: one does; it said so when the host made the sampler.
+    """
+    other = foreign.tiles(p.sd_model, sampler)
+    if other is not None:
+        raise UnsupportedModelError(
+            f"'{other}' cuts the picture into tiles, and Ditail injects into whole pictures; switch one of them off."
+        )
 
 
 def refuse_unsupported(p: Any) -> None:
@@ -93,6 +109,12 @@ def refuse_unsupported(p: Any) -> None:
         raise UnsupportedModelError("Ditail does not work with token merging; set the token merging ratio to 0.")
     if getattr(shared.opts, "hypertile_enable_unet", False):
         raise UnsupportedModelError("Ditail does not work with Hypertile; switch Hypertile U-Net off.")
+    other = foreign.self_attention(unet_of(p.sd_model))
+    if other is not None:
+        raise UnsupportedModelError(
+            f"'{other}' changes the self-attention that Ditail injects (ControlNet's reference types do); switch one "
+            "of them off."
+        )
     if sd_unet.get_unet_option() is not None:
         raise UnsupportedModelError("Ditail does not work with a replaced UNet (TensorRT); set SD Unet to None.")
 

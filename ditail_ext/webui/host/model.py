@@ -171,14 +171,3 @@ def _posterior_means() -> Iterator[None]:
         yield
     finally:
         DiagonalGaussianDistribution.sample = sample
-
-
-@contextmanager
-def original_forward(unet: nn.Module) -> Iterator[None]:
-    """Put aside an instance's own ``forward``, by which another extension replaced the UNet's computation."""
-    replaced = unet.__dict__.pop("forward", None)
-    try:
-        yield
-    finally:
-        if replaced is not None:
-            unet.__dict__["forward"] = replaced

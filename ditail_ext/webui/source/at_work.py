@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ...errors import CheckpointError
 from ..cache.memory import features
-from ..host import networks
-from ..host.model import original_forward, unet_of
+from ..host import foreign, networks
 from ..host.progress import SourceProgress
 from ..host.second_model import another_vae
 from ..timing import Part, TimeSplit
@@ -40,7 +39,7 @@ class Source:
 def at_work(source: Source, vae: str | None, progress: SourceProgress, times: TimeSplit) -> Iterator[Any]:
     """A context in which the source computes as it would alone; yields its model, the loaded one for the host now.
 
-    Without gradients, autocast, networks and others' replacements of its UNet's ``forward``; the random numbers of the
+    Without gradients, autocast, networks and what other extensions change; the random numbers of the
     generation are afterwards what they were, since loading a model draws some. The target stays where it is.
 
     Args:
@@ -65,7 +64,7 @@ def at_work(source: Source, vae: str | None, progress: SourceProgress, times: Ti
             stack.enter_context(networks.none_active())
             model = stack.enter_context(_model_of(source, times))
             stack.enter_context(another_vae(model, vae))
-            stack.enter_context(original_forward(unet_of(model)))
+            stack.enter_context(foreign.set_aside(model))
             yield model
     finally:
         progress.end()

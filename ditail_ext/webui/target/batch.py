@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...core import BankSlot, Condition, FeatureBank, Injection, Level, Levels, SourcePass, SourceRecorder
 from ...errors import InjectionError
-from ..host.model import noise_predictor, original_forward, precision, schedule_of, unet_of
+from ..host import foreign
+from ..host.model import noise_predictor, precision, schedule_of
 from ..host.progress import stop_asked
 from ..host.samplers import LevelReader, SamplerPlan
 from ..timing import Part, TimeSplit
@@ -81,6 +82,7 @@ class InjectedBatch:
         self._image_cond: Tensor | None = None
         self._step = 0
         self._evaluation = 0
+        self._replays = 0
         self._rows: Iterator[int] = iter(())
         self._read: LevelReader | None = None
         self._attached = False
@@ -170,8 +172,15 @@ class InjectedBatch:
                 self._bank = self._recorder.bank(self._as_pass(source), self._coming())
             self._evaluation += 1
             self._rows = self._sources_of_rows(kwargs["cond"])
+            replayed = self._replays
             with self._noisy_mask(denoiser, source.latents):
-                return forward(x, sigma, **kwargs)
+                result = forward(x, sigma, **kwargs)
+            if self._replays == replayed and not stop_asked():
+                raise InjectionError(
+                    "This WebUI's sampler, or another extension, goes around the model that Ditail injects into; use "
+                    "AUTOMATIC1111's WebUI 1.10, or switch that extension off."
+                )
+            return result
 
         return evaluate
 
@@ -181,6 +190,7 @@ class InjectedBatch:
         def replay(rows: Tensor, *args: Any, **kwargs: Any) -> Any:
             one_source = self._latents.shape[0] == 1
             sources = None if one_source else list(itertools.islice(self._rows, rows.shape[0]))
+            self._replays += 1
             with self._injection.replay(self._step, self._bank, sources):
                 return forward(rows, *args, **kwargs)
 
@@ -202,7 +212,7 @@ class InjectedBatch:
         if self._image_cond is not None:
             own = self._of_sources(self._image_cond)
             own = torch.cat([own] * (rows.shape[0] // own.shape[0]))
-        with original_forward(unet_of(self._model)), precision():
+        with foreign.set_aside(self._model), precision():
             noise_predictor(self._model, own)(rows, levels, self._empty)
 
     @contextmanager

@@ -2,7 +2,8 @@
 
 What a record pass computes depends on the trajectory, the target's UNet with its mix and its networks, the layers and
 the options that change how the UNet computes; not on prompt, seed, CFG scale or masks. All that goes into the key.
-Where something else may change it unseen (another extension's hooks, an inpainting model's mask), nothing is kept.
+What other extensions change is put aside for it. Where something else may change it unseen (an inpainting model's
+mask), nothing is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ...core import BankSlot, Shortcut, free_bytes, rows_worth_a_call
 from ...settings import Settings
 from ..cache import memory as cache
 from ..cache.keys import file_identity, key_of
-from ..host import networks
+from ..host import foreign, networks
 from ..options import features_bytes, features_ram_bytes, record_rows
 from .mix import Mix
 
@@ -52,7 +53,7 @@ def slots_for(
     """
     budget, ram_budget = _budget(), _ram_budget()
     cache.features.resize(budget, ram_budget)
-    if not (budget or ram_budget) or is_low_on_memory() or _is_touched(unet) or _sees_a_picture(unet):
+    if not (budget or ram_budget) or is_low_on_memory() or _sees_a_picture(unet):
         return None
     return partial(cache.features.slot, _key(p, settings, trajectory_keys, mix))
 
@@ -62,20 +63,17 @@ Slots = Callable[[Hashable], BankSlot]
 
 def shortcut_for(unet: nn.Module) -> Shortcut:
     """How much of the replaced work may be left out: none where others watch the layers or move them about."""
-    return Shortcut.REFERENCE if is_low_on_memory() or _is_touched(unet) else Shortcut.PROJECTIONS
+    return Shortcut.REFERENCE if is_low_on_memory() or foreign.is_touched(unet) else Shortcut.PROJECTIONS
 
 
 def rows_ahead(unet: nn.Module) -> Callable[[Tensor], int] | None:
     """How many rows of the source, given those of one level, may be recorded in one call; ``None`` for one level.
 
-    Where somebody else watches the layers, what he makes of them may depend on the step: there each is recorded when
-    it is due.
-
     Args:
         unet: the target's UNet, before anything is hooked.
     """
     asked = record_rows()
-    if is_low_on_memory() or _is_touched(unet) or (asked is None and not _on_gpu()):
+    if is_low_on_memory() or (asked is None and not _on_gpu()):
         return None
     channels = getattr(unet, "model_channels", 320)
     return lambda latents: asked or rows_worth_a_call(latents, channels, _free())
@@ -107,13 +105,6 @@ def _on_gpu() -> bool:
 def _free() -> int:
     """Bytes free where the UNet computes."""
     return free_bytes(devices.device) if _on_gpu() else int(psutil.virtual_memory().available)
-
-
-def _is_touched(unet: nn.Module) -> bool:
-    """Whether somebody else's hooks or replaced forwards may change what is recorded."""
-    return any(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__ for module in unet.modules()
-    )
 
 
 def _sees_a_picture(unet: nn.Module) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 from modules import script_callbacks, scripts
 
 from ditail_ext.webui import flow, notes, options, shown
+from ditail_ext.webui.cache import identity
 from ditail_ext.webui.failure import before_init, fail_at_init, forget_init
 from ditail_ext.webui.grid import controls as grid_controls
 from ditail_ext.webui.grid import grid
@@ -119,6 +120,7 @@ class DitailGrid(scripts.Script):
 
 
 models.watch_unloading()
+script_callbacks.on_model_loaded(identity.remember)
 script_callbacks.on_ui_settings(options.add_options)
 script_callbacks.on_before_ui(xyz.add_axes)
 script_callbacks.on_app_started(api.add_routes)

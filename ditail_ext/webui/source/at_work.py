@@ -13,6 +13,7 @@ from modules import devices, sd_vae, shared
 from torch import Tensor
 
 from ...errors import CheckpointError
+from ..cache import identity
 from ..cache.memory import features
 from ..host import foreign, networks
 from ..host.progress import SourceProgress
@@ -33,6 +34,10 @@ class Source:
         """Whether the loaded target is its own source; files are compared, for the host lists the same one anew."""
         file: str = self.info.filename
         return file == shared.sd_model.sd_checkpoint_info.filename
+
+    def identity(self) -> list[Any]:
+        """What its checkpoint is: what was loaded, for the target; else what the host would load."""
+        return identity.of_model(shared.sd_model) if self.is_target else identity.of_checkpoint(self.info)
 
 
 @contextmanager
@@ -84,7 +89,7 @@ def _model_of(source: Source, times: TimeSplit) -> Iterator[Any]:
             stack.enter_context(model.ema_scope())
             yield model
     finally:
-        give_back(source.info, second)
+        give_back(second)
 
 
 def _no_autocast() -> AbstractContextManager[Any]:

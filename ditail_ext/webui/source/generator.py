@@ -19,7 +19,8 @@ from torch import Tensor
 from ...core import Trace
 from ...errors import InjectionError
 from ...settings import Settings
-from ..cache.keys import KEY, file_identity
+from ..cache import identity
+from ..cache.keys import KEY
 from ..cache.memory import trajectories
 from ..host import networks
 from ..host.model import precision, schedule_of, unet_of
@@ -54,7 +55,7 @@ class ContentGenerator:
         self._times = times
         self._decode = decode
         file = source.vae or vae_of(source.info)
-        self._decoder = repr([file_identity(file), getattr(shared.opts, "sd_vae_decode_method", None)])
+        self._decoder = repr([identity.of_file(file), getattr(shared.opts, "sd_vae_decode_method", None)])
 
     def traces(self, tasks: Sequence[RunTask]) -> list[Trace]:
         """The trace of each task's run, on the CPU; the source is loaded only if one, or its picture, is missing.

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from modules import devices, shared
+from modules import shared
 from torch import Tensor
 
 from ...core import InversionRule, Level, NoiseSchedule, SourceTrajectory, invert
 from ...settings import Settings
-from ..cache import disk
-from ..cache.keys import CONDITIONING_OPTIONS, KEY, embeddings_now, file_identity, key_of
+from ..cache import disk, identity
+from ..cache.keys import KEY, key_of
 from ..cache.memory import trajectories
 from ..host import networks
 from ..host.model import encode_picture, noise_predictor, precision, schedule_of
@@ -101,20 +101,18 @@ class Inverter:
 
     def _key(self, task: InversionTask) -> str:
         settings, plan = self._settings, self._plan
-        depends_on = {
-            "picture": task.picture.fingerprint(),
-            "source": file_identity(self._source.info.filename),
-            "vae": file_identity(self._source.vae or vae_of(self._source.info)),
-            "prompts": [task.prompts.positive, task.prompts.negative, task.prompts.tag_text, *self._size.values()],
-            "networks": networks.files_of(task.prompts.tags),
-            "scales": [settings.positive_scale, settings.negative_scale],
-            "rule": [settings.inversion_rule, settings.refinements],
-            "levels": [[level.timestep, level.alpha_bar] for level in (plan.clean, *plan.levels)],
-            "options": [repr(getattr(shared.opts, name, None)) for name in CONDITIONING_OPTIONS],
-            "embeddings": embeddings_now(),
-            "precision": [str(devices.dtype_unet), str(devices.dtype_vae), str(devices.device), self._tiling],
-        }
-        return key_of(depends_on)
+        return key_of(
+            "trajectory",
+            picture=task.picture.fingerprint(),
+            source=self._source.identity(),
+            vae=identity.of_file(self._source.vae or vae_of(self._source.info)),
+            prompts=[*task.prompts.told, *self._size.values()],
+            networks=networks.files_of(task.prompts.tags),
+            scales=[settings.positive_scale, settings.negative_scale],
+            rule=[settings.inversion_rule, settings.refinements],
+            levels=[[level.timestep, level.alpha_bar] for level in (plan.clean, *plan.levels)],
+            tiling=self._tiling,
+        )
 
 
 def _cached(key: str) -> SourceTrajectory | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from pathlib import Path
 from typing import Any, cast
 
 import psutil
-from modules import devices, script_callbacks, sd_models, sd_vae, shared
+from modules import script_callbacks, sd_models, sd_vae, shared
 
 from ...errors import CheckpointError
-from ..cache.keys import file_identity, key_of
+from ..cache import identity
+from ..cache.keys import key_of, options_now
 from ..cache.memory import models
 from ..host.second_model import SecondModel, exchange, first_line, held_by_host, load_beside
 from ..options import model_bytes
@@ -32,36 +32,31 @@ def take(info: Any, times: TimeSplit) -> SecondModel:
     Raises:
         CheckpointError: it cannot be loaded.
     """
-    waiting = held_by_host(info) or cast("SecondModel | None", models.take(model_key(info)))
+    waiting = held_by_host(info) or cast("SecondModel | None", models.take(_wanted(info)))
     if waiting is not None:
         return waiting
     with times.part(Part.LOAD):
-        return load_beside(info)
+        second = load_beside(info)
+    identity.remember(second.model)
+    return second
 
 
-def give_back(info: Any, second: SecondModel) -> None:
+def give_back(second: SecondModel) -> None:
     """Let a model wait for the next picture, if the budget allows; else it is released. The host keeps its own."""
     if second.model in sd_models.model_data.loaded_sd_models:
         return
-    models.put(model_key(info), second, budget())
+    # By what it was made of: its file may have changed since.
+    key = _key(identity.of_model(second.model), getattr(second.model, "loaded_vae_file", None))
+    models.put(key, second, budget())
 
 
-def model_key(info: Any) -> str:
-    """What tells a model from others: its file, the configuration beside it, its VAE, and how the host makes it."""
-    path = Path(info.filename)
-    vae = sd_vae.resolve_vae(info.filename).vae
-    depends_on = {
-        "file": _identity(path),
-        "configuration": _identity(path.with_suffix(".yaml")),
-        "vae": None if vae is None else _identity(Path(vae)),
-        "options": [repr(getattr(shared.opts, name, None)) for name in _OPTIONS],
-        "precision": [str(devices.dtype_vae), str(devices.device)],
-    }
-    return key_of(depends_on)
+def _wanted(info: Any) -> str:
+    """The key of the model that the host would make of a checkpoint now."""
+    return _key(identity.of_checkpoint(info), sd_vae.resolve_vae(info.filename).vae)
 
 
-def _identity(path: Path) -> list[Any] | None:
-    return file_identity(str(path)) if path.is_file() else None
+def _key(source: identity.Identity, vae: str | None) -> str:
+    return key_of("model", source=source, vae=identity.of_file(vae), storage=options_now(_OPTIONS))
 
 
 def make_target(info: Any) -> None:
@@ -72,12 +67,12 @@ def make_target(info: Any) -> None:
     loaded = sd_models.model_data.sd_model
     if loaded is None or loaded.sd_checkpoint_info.filename == info.filename or held_by_host(info) is not None:
         return
-    waiting = cast("SecondModel | None", models.take(model_key(info)))
+    waiting = cast("SecondModel | None", models.take(_wanted(info)))
     if waiting is None:
         return
     logger.info("'%s' waits in memory and becomes the target", info.title)
     before = exchange(waiting)
-    give_back(before.info, before)
+    give_back(before)
 
 
 def load_target(info: Any, vae: str | None) -> None:

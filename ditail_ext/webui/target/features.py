@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from ...core import BankSlot, Shortcut, free_bytes, rows_worth_a_call
 from ...settings import Settings
+from ..cache import identity
 from ..cache import memory as cache
-from ..cache.keys import file_identity, key_of
+from ..cache.keys import key_of
 from ..host import foreign, networks
 from ..options import features_bytes, features_ram_bytes, record_rows
 from .mix import Mix
@@ -32,11 +33,6 @@ AUTOMATIC_SHARE = 4
 
 AUTOMATIC_RAM_SHARE = 8
 """The same of the main memory beside a GPU: it is page-locked, and nobody else can use it."""
-
-_OPTIONS = (
-    *("cross_attention_optimization", "upcast_attn", "fp8_storage", "cache_fp16_weight", "tiling", "sd_unet"),
-    *("CLIP_stop_at_last_layers", "emphasis", "sd_noise_schedule", "use_downcasted_alpha_bar", "s_min_uncond"),
-)
 
 
 def slots_for(
@@ -113,13 +109,13 @@ def _sees_a_picture(unet: nn.Module) -> bool:
 
 
 def _key(p: Any, settings: Settings, trajectory_keys: Sequence[str], mix: Mix | None) -> str:
-    depends_on = {
-        "trajectories": list(trajectory_keys),
-        "target": file_identity(shared.sd_model.sd_checkpoint_info.filename),
-        "mix": None if mix is None else mix.identity(),
-        "networks": networks.active_now(),
-        "layers": settings.layer_profile,
-        "options": [repr(getattr(shared.opts, name, None)) for name in _OPTIONS],
-        "computing": [str(devices.dtype_unet), str(devices.device), bool(p.tiling), p.width, p.height],
-    }
-    return key_of(depends_on)
+    return key_of(
+        "features",
+        sources=list(trajectory_keys),
+        target=identity.of_model(shared.sd_model),
+        mix=None if mix is None else mix.identity(),
+        networks=networks.active_now(),
+        layers=settings.layer_profile,
+        tiling=bool(p.tiling),
+        size=[p.width, p.height],
+    )

@@ -120,7 +120,7 @@ WEBUI = {
     "host": {"timing", "options"},
     "cache": set(),
     "shown": set(),
-    "failure": {"cache"},
+    "failure": {"cache", "request"},
     "source": {"host", "cache", "options", "timing", "shown"},
     "target": {"host", "cache", "options", "timing", "shown", "failure", "request"},
     "notes": {"request", "host", "source", "target"},

@@ -15,30 +15,45 @@ import torch
 from fastapi.exceptions import HTTPException
 
 from ..errors import DitailError, NotEnoughMemoryError
+from ..settings import TABLE
 from .cache import memory as cache
+from .request.pictures import LABELS
 
 logger = logging.getLogger("ditail")
 
 _INIT = "ditail_init"
 """Attribute of the host's request: our ``init``, and the one that was there on the instance."""
 
+_OF_THE_GRID = {"checkpoints": "Checkpoints of the grid", "loras": "LoRAs of the grid"}
+
 UNPROCESSABLE = 422
 UNAVAILABLE = 503
 
 
-class Refusal(HTTPException):
-    """What a person is told when Ditail cannot do what was asked.
+class Ditail(HTTPException):
+    """What a person is told when Ditail cannot do what was asked: "Ditail: <label on the panel>: what; what to do".
 
-    Through the API it is an HTTP 422 (503 when memory is short) with the sentence as its detail; the WebUI shows the
-    class and the sentence.
+    Through the API it is an HTTP 422 (503 when memory is short) with the sentence as its detail.
     """
 
     def __init__(self, error: DitailError) -> None:
         status = UNAVAILABLE if isinstance(error, NotEnoughMemoryError) else UNPROCESSABLE
-        super().__init__(status_code=status, detail=str(error))
+        self._sentence = with_label(str(error))
+        super().__init__(status_code=status, detail=f"Ditail: {self._sentence}")
 
     def __str__(self) -> str:
-        return str(self.detail)
+        return self._sentence
+
+
+def with_label(sentence: str) -> str:
+    """A sentence that begins with a setting's name, with the label that the panel has for it in its place."""
+    first, _, rest = sentence.partition(" ")
+    label = _labels().get(first.rstrip(":"))
+    return sentence if label is None else f"{label}: {rest}"
+
+
+def _labels() -> dict[str, str]:
+    return {**{name: setting.label for name, setting in TABLE.items()}, **LABELS, **_OF_THE_GRID}
 
 
 def visible(error: BaseException) -> BaseException:
@@ -54,7 +69,7 @@ def visible(error: BaseException) -> BaseException:
         )
     if not isinstance(told, DitailError):
         return error
-    refusal = Refusal(told)
+    refusal = Ditail(told)
     refusal.__cause__ = error
     return refusal
 

@@ -41,7 +41,7 @@ def make_grid(p: Any, args: Sequence[object], own: slice, panel: Sequence[object
         panel: Ditail's own arguments.
 
     Raises:
-        Refusal: the request cannot be fulfilled.
+        Ditail: the request cannot be fulfilled.
     """
     try:
         return _Grid(p, args, own, panel).run()

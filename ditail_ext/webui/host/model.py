@@ -130,9 +130,14 @@ def encode_picture(model: Any, pictures: Tensor) -> Tensor:
         finally:
             model.first_stage_model.to(devices.dtype_vae)
     if not bool(latent.isfinite().all()):
+        half = devices.dtype_vae != torch.float32
         raise PictureError(
-            "The source VAE could not encode the picture in half precision; start the WebUI with --no-half-vae or "
-            "choose another source VAE."
+            "source_vae could not encode the picture"
+            + (
+                " in half precision; start the WebUI with --no-half-vae, or choose another."
+                if half
+                else "; choose another."
+            )
         )
     return latent
 

@@ -24,6 +24,10 @@ MASK_REGION = "region mask"
 INPAINT_REGION = "inpaint mask"
 OUTSIDE_REGION = "outside inpaint mask"
 
+CONTENT_AUTOMATIC = "automatic"
+CONTENT_PICTURE = "picture"
+CONTENT_GENERATED = "generated"
+
 CHECKPOINTS = ("source_checkpoint", "mix_checkpoint")
 """Settings that name a checkpoint of the host."""
 
@@ -202,6 +206,17 @@ class Settings:
         maximum=64,
         step=1,
         group=Group.REGION,
+    )
+    content: str = row(
+        str,
+        CONTENT_AUTOMATIC,
+        "Content",
+        "Ditail content",
+        "Of txt2img: automatic inverts the content picture, where there is one, and lets the source generate the "
+        "content where there is none; picture and generated allow only that.",
+        choices=(CONTENT_AUTOMATIC, CONTENT_PICTURE, CONTENT_GENERATED),
+        webui_only=True,
+        group=Group.CONTENT,
     )
     show_content: bool = row(
         bool,

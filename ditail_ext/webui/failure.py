@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import torch
 from fastapi.exceptions import HTTPException
 
+from ..core import is_out_of_memory
 from ..errors import DitailError, NotEnoughMemoryError
 from ..settings import TABLE
 from .cache import memory as cache
@@ -62,16 +62,23 @@ def visible(error: BaseException) -> BaseException:
     When memory is short, features kept of earlier generations are the first to go.
     """
     told = error
-    if isinstance(error, torch.cuda.OutOfMemoryError):
+    if is_out_of_memory(error):
         cache.features.clear()
+        cache.models.clear()
         told = NotEnoughMemoryError(
             "There is not enough memory for Ditail; use a smaller size or batch, or start the WebUI with --medvram."
         )
     if not isinstance(told, DitailError):
         return error
-    refusal = Ditail(told)
-    refusal.__cause__ = error
-    return refusal
+    return Ditail(told)
+
+
+def raise_visibly(error: Exception) -> NoReturn:
+    """Raise what :func:`visible` makes of an error; to be called where it is handled."""
+    told = visible(error)
+    if told is error:
+        raise error
+    raise told from error
 
 
 def before_init(p: Any, action: Callable[[], None]) -> None:
@@ -91,8 +98,8 @@ def before_init(p: Any, action: Callable[[], None]) -> None:
         if ours is init:  # else whoever wrapped us calls once more, or for a request that is over
             try:
                 action()
-            except (DitailError, torch.cuda.OutOfMemoryError) as error:
-                raise visible(error) from error
+            except (DitailError, RuntimeError, MemoryError) as error:  # the latter two may be a lack of memory
+                raise_visibly(error)
         return original(*args, **kwargs)
 
     setattr(p, _INIT, (init, before))

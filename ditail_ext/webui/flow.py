@@ -7,8 +7,8 @@ from typing import Any
 from modules import processing, sd_models, sd_samplers, sd_unet, shared
 
 from ..core import find_sites
-from ..errors import UnsupportedModelError
-from ..settings import Settings
+from ..errors import SettingsError, UnsupportedModelError
+from ..settings import CONTENT_GENERATED, CONTENT_PICTURE, Settings
 from . import notes
 from .host import foreign
 from .host.checkpoints import check_file, check_pair, find_source, find_vae
@@ -54,12 +54,12 @@ def begin(p: Any, request: Request) -> InjectedSampling:
     settings = request.settings
     img2img = isinstance(p, processing.StableDiffusionProcessingImg2Img)
     refuse_unsupported(p)
-    generated = not img2img and request.picture is None
+    generated = not img2img and _is_generated(request)
     source = _source(settings, needs_vae=not generated or settings.show_content)
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
     mix = find_mix(settings, p.sd_model)
     no_mix = None if mix is not None else why_no_mix(settings)
-    notes.say_what_has_no_effect(p, settings, no_mix=no_mix, generated=generated)
+    notes.say_what_has_no_effect(p, request, no_mix=no_mix, generated=generated)
     if generated:
         return _generate(p, request, source, mix)
     prepared = prepare_txt2img(p, request.picture) if request.picture is not None else prepare_img2img(p)
@@ -70,7 +70,22 @@ def begin(p: Any, request: Request) -> InjectedSampling:
     inverter = Inverter(p, settings, source, plan, times)
     sources = InvertedSources(p, inverter, settings, prepared.pictures)
     p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix))
+    notes.say_of_the_start(p, plan)
     return InjectedSampling(p, TargetPart(settings, plan, sources, times, region, mix=mix))
+
+
+def _is_generated(request: Request) -> bool:
+    """Whether txt2img's content is the source's to generate.
+
+    Raises:
+        SettingsError: it is to be a picture, and there is none.
+    """
+    wanted = request.settings.content
+    if wanted == CONTENT_PICTURE and request.picture is None:
+        raise SettingsError(
+            "content", f"content is '{wanted}', but there is no content picture; give it, or choose another."
+        )
+    return wanted == CONTENT_GENERATED or request.picture is None
 
 
 def _generate(p: Any, request: Request, source: Source, mix: Mix | None) -> InjectedSampling:

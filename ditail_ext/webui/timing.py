@@ -83,4 +83,4 @@ class TimeSplit:
 def of_this_device() -> TimeSplit:
     """A split that waits for the GPU where there is one and the option asks for it; waiting costs a little itself."""
     waits = devices.device.type == "cuda" and exact_times()
-    return TimeSplit(wait=torch.cuda.synchronize if waits else None)
+    return TimeSplit(wait=(lambda: torch.cuda.synchronize(devices.device)) if waits else None)

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from modules import paths_internal, processing, sd_models, sd_vae, shared
 
 from ...errors import DitailError, SettingsError
 from ..cache import memory as cache
-from ..failure import visible
+from ..failure import raise_visibly
 from ..options import cache_bytes, grid_bytes
 from ..request.arguments import Request, parse_request
 from ..source.models import load_target
@@ -45,8 +44,8 @@ def make_grid(p: Any, args: Sequence[object], own: slice, panel: Sequence[object
     """
     try:
         return _Grid(p, args, own, panel).run()
-    except (DitailError, torch.cuda.OutOfMemoryError) as error:
-        raise visible(error) from error
+    except (DitailError, RuntimeError, MemoryError) as error:
+        raise_visibly(error)
 
 
 class _Grid:

@@ -14,11 +14,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from modules import devices, lowvram, paths_internal, script_callbacks, sd_hijack, sd_models, sd_vae, shared
 from torch import nn
 
-from ...core import free_bytes
+from ...core import free_bytes, is_out_of_memory
 from ...errors import CheckpointError
 from .loaded import LoadedState, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
 
@@ -85,18 +84,17 @@ def load_beside(info: Any) -> SecondModel:
         try:
             try:
                 return _built(info)
-            except torch.cuda.OutOfMemoryError:
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 logger.info("There is no room for a second model; the target's weights wait in main memory")
             # Outside of the handler, whose traceback would hold on to what was built of the model.
             with target_waiting(size, always=True):
                 return _built(info)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except Exception as error:
-            raise CheckpointError(
-                f"source_checkpoint: '{info.title}' could not be loaded ({type(error).__name__}: "
-                f"{first_line(error)}); choose another checkpoint or replace the file."
-            ) from error
+            if is_out_of_memory(error):
+                raise
+            raise _unloadable(info, error) from error
 
 
 def held_by_host(info: Any) -> SecondModel | None:
@@ -137,6 +135,15 @@ def exchange(second: SecondModel) -> SecondModel:
     script_callbacks.model_loaded_callback(second.model)
     shared.opts.data["sd_checkpoint_hash"] = second.info.sha256
     return SecondModel(before.model.sd_checkpoint_info, before)
+
+
+def _unloadable(info: Any, error: BaseException) -> CheckpointError:
+    if "meta tensor" in str(error):  # the host's loader leaves there what the file has no weights for
+        why = "lacks weights of a UNet, a text encoder or a VAE; choose a whole checkpoint."
+    else:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        why = f"could not be loaded ({said}); choose another checkpoint or replace the file."
+    return CheckpointError(f"source_checkpoint: '{info.title}' {why}")
 
 
 def _built(info: Any) -> SecondModel:

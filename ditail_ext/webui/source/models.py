@@ -13,6 +13,7 @@ from ...errors import CheckpointError
 from ..cache import identity
 from ..cache.keys import key_of, options_now
 from ..cache.memory import models
+from ..host.checkpoints import check_loaded
 from ..host.second_model import SecondModel, exchange, first_line, held_by_host, load_beside
 from ..options import model_bytes
 from ..timing import Part, TimeSplit
@@ -38,6 +39,11 @@ def take(info: Any, times: TimeSplit) -> SecondModel:
     with times.part(Part.LOAD):
         second = load_beside(info)
     identity.remember(second.model)
+    try:
+        check_loaded(info, second.model, shared.sd_model)
+    except CheckpointError:
+        second.release()
+        raise
     return second
 
 

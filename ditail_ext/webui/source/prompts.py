@@ -12,7 +12,7 @@ from modules.processing_scripts.comments import strip_comments
 from ...core import Condition, mix
 from ...settings import Settings
 from ..host.model import encode_prompt
-from ..host.networks import strip_tags
+from ..host.networks import check_tags, strip_tags
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def inversion_prompts(settings: Settings, prompt: str, negative_prompt: str) -> 
     positive, tags = _prompt(settings.inversion_prompt, prompt)
     negative, more_tags = _prompt(settings.inversion_negative_prompt, negative_prompt)
     tags = {kind: [*tags.get(kind, ()), *more_tags.get(kind, ())] for kind in {*tags, *more_tags}}
+    check_tags(tags)
     text = repr(sorted((kind, [params.items for params in found]) for kind, found in tags.items()))
     return InversionPrompts(positive, negative, tags, text)
 

@@ -114,6 +114,11 @@ class InjectedBatch:
         self._replace(wrapped, "forward", self._replayed(wrapped.forward))
         self._attached = True
 
+    @property
+    def starts_elsewhere(self) -> bool:
+        """Whether the sampler starts at the sources' latents, and not at the host's noise."""
+        return self._latents.start is not None
+
     def require_attached(self) -> None:
         """Check that the sampler that just ran was ours.
 
@@ -124,7 +129,10 @@ class InjectedBatch:
         if self.failure is not None:
             raise self.failure
         if not self._attached:
-            raise InjectionError("The WebUI did not announce its sampler; Ditail needs WebUI 1.10 or newer.")
+            raise InjectionError(
+                "A script samples in a way of its own (as 'img2img alternative test' does), so Ditail has no part in "
+                "it; choose another script."
+            )
 
     def _replace(self, owner: Any, name: str, value: Any) -> None:
         had_own, before = name in owner.__dict__, owner.__dict__.get(name)

@@ -31,6 +31,9 @@ logger = logging.getLogger("ditail")
 AUTOMATIC_SHARE = 4
 """Of the memory that is free where the UNet computes, one part in so many."""
 
+ROOM_FOR_OTHERS = 2**31
+"""Bytes of a GPU that are left to others when sampling ends; recorded features go to main memory for that."""
+
 AUTOMATIC_RAM_SHARE = 8
 """The same of the main memory beside a GPU: it is page-locked, and nobody else can use it."""
 
@@ -73,6 +76,12 @@ def rows_ahead(unet: nn.Module) -> Callable[[Tensor], int] | None:
         return None
     channels = getattr(unet, "model_channels", 320)
     return lambda latents: asked or rows_worth_a_call(latents, channels, _free())
+
+
+def make_room() -> None:
+    """Give a GPU's memory back where others are short of it: a VAE that decodes, hires fix, the next plain request."""
+    if _on_gpu() and _free() < ROOM_FOR_OTHERS:
+        cache.features.make_room()
 
 
 def is_low_on_memory() -> bool:

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-import torch
 from modules import devices, shared
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from ...core import Injection, Region, SourceTrajectory, Trace, Window
 from ...errors import DitailError, InjectionError
 from ...settings import Settings
 from ..cache.keys import KEY
-from ..failure import visible
+from ..failure import raise_visibly, visible
 from ..host.model import encode_prompt, unet_of
 from ..host.progress import InversionStopped
 from ..host.samplers import SamplerPlan
@@ -32,12 +31,22 @@ from .batch import BatchTask, InjectedBatch
 from .mix import Mix, mixed_target
 from .source_rows import latents_of
 
+_OF_NOISE = ("Noise multiplier", "Extra noise")
+"""The host's options about img2img's noise, as its infotext names them."""
+
 _ATTRIBUTE = "ditail_sampling"
 """Attribute of the host's request that carries its sampling from one callback to the next."""
 
 
 def _refuse(error: BaseException, *_: object, **__: object) -> NoReturn:
     raise error
+
+
+def _forget_noise(p: Any) -> None:
+    """Options about the noise that the host adds to a picture say nothing where the start is the inverted latent."""
+    for name in _OF_NOISE:
+        if p.extra_generation_params.pop(name, None) is not None:
+            p.comment(f"Ditail: {name}: without effect, because sampling starts at the inverted picture.")
 
 
 class Sources(Protocol):
@@ -122,12 +131,16 @@ class InjectedSampling:
             with self.times.part(Part.SAMPLE), self._batch_of(p) as batch:
                 result = sample()
                 batch.require_attached()
+                if batch.starts_elsewhere:
+                    _forget_noise(p)
                 return result
         except InversionStopped as stopped:  # a prompt had changed, and the picture was being inverted again
             told = InjectionError("Ditail was stopped before the picture was begun; generate again.")
             raise visible(told) from stopped
-        except (DitailError, torch.cuda.OutOfMemoryError) as error:
-            raise visible(error) from error
+        except (DitailError, RuntimeError, MemoryError) as error:
+            raise_visibly(error)
+        finally:
+            features.make_room()
 
     def remove(self, p: Any) -> None:
         """Undo :meth:`install`, or, if somebody wrapped ``p.sample`` since, do nothing from now on."""

@@ -51,6 +51,9 @@ def write_checkpoint(path: Path, seed: int) -> Path:
         for parameter in module.parameters():
             if parameter.ndim >= 2 and not parameter.any():  # ldm starts its last layers at zero
                 nn.init.normal_(parameter, std=0.3 * parameter[0].numel() ** -0.5)
+        for layer in module.modules():
+            if isinstance(layer, nn.LayerNorm):  # the WebUI's emphasis divides by an encoding's mean
+                nn.init.constant_(layer.bias, 0.1)
     tensors = {
         f"{prefix}{name}": value.half().contiguous()
         for prefix, module in modules

@@ -82,6 +82,11 @@ class Server:
                 self._process.wait()
         shutil.rmtree(self._data, ignore_errors=True)
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
     def log(self) -> str:
         """What it has written to its console since it had started; until then, everything."""
         return self._log.read_text("utf-8", errors="replace")[self._started :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -82,15 +83,37 @@ class Setting:
         if self.kind is float and type(value) is int and abs(value) <= _EXACT:
             value = float(value)
         if type(value) is not self.kind:
-            raise SettingsError(self.name, f"{self.name} must be {_KIND_NAMES[self.kind]}, not {value!r}.")
+            raise SettingsError(self.name, f"{self.name} must be {_KIND_NAMES[self.kind]}, not {shown(value)}.")
         if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:  # type: ignore[operator]
             raise SettingsError(
-                self.name, f"{self.name} must be from {self.minimum:g} to {self.maximum:g}, not {value!r}."
+                self.name, f"{self.name} must be from {self.minimum:g} to {self.maximum:g}, not {shown(value)}."
             )
         if self.choices is not None and value not in self.choices:
-            raise SettingsError(self.name, f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}.")
+            raise SettingsError(
+                self.name, f"{self.name} must be one of {', '.join(self.choices)}, not {shown(value)}."
+            )
         return value
 
 
 _EXACT = 2**53  # whole numbers up to here are floats, too; larger ones lie outside every range
+_QUOTED = 60  # characters of a wrong value that a sentence repeats
 _KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+
+
+def shown(value: Any) -> str:
+    """A wrong value as a sentence quotes it: not at any length."""
+    text = repr(value)
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
+
+
+def row(kind: type, default: Any, label: str, infotext: str, help: str, *, group: Group, **more: Any) -> Any:
+    """A field of the table: its kind and default, and what its row says besides."""
+    texts = {"label": label, "infotext": infotext, "help": help}
+    table_entry = {"kind": kind, "default": default, "group": group, **texts, **more}
+    return dataclasses.field(default=default, metadata=table_entry)
+
+
+def share(default: float, label: str, infotext: str, help: str, neutral: bool = True, **more: Any) -> Any:
+    """A field whose value is a share, from 0 to 1."""
+    limits: dict[str, Any] = {"minimum": 0.0, "maximum": 1.0, "step": 0.01, "neutral": neutral}
+    return row(float, default, label, infotext, help, **limits, **more)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import SettingsError
-from .setting import Group, Setting
+from .setting import Group, Setting, row, share
 
 SAME_AS_TARGET = "same as target"
 AUTOMATIC = "automatic"
@@ -24,22 +24,15 @@ MASK_REGION = "region mask"
 INPAINT_REGION = "inpaint mask"
 OUTSIDE_REGION = "outside inpaint mask"
 
+CONTENT_AUTOMATIC = "automatic"
+CONTENT_PICTURE = "picture"
+CONTENT_GENERATED = "generated"
+
 CHECKPOINTS = ("source_checkpoint", "mix_checkpoint")
 """Settings that name a checkpoint of the host."""
 
 INVERSION_ONLY = ("positive_scale", "negative_scale", "inversion_rule", "refinements")
 """Settings that mean nothing where the source generates the content: nothing is inverted."""
-
-
-def _setting(kind: type, default: Any, label: str, infotext: str, help: str, *, group: Group, **more: Any) -> Any:
-    texts = {"label": label, "infotext": infotext, "help": help}
-    table_entry = {"kind": kind, "default": default, "group": group, **texts, **more}
-    return dataclasses.field(default=default, metadata=table_entry)
-
-
-def _share(default: float, label: str, infotext: str, help: str, neutral: bool = True, **more: Any) -> Any:
-    limits: dict[str, Any] = {"minimum": 0.0, "maximum": 1.0, "step": 0.01, "neutral": neutral}
-    return _setting(float, default, label, infotext, help, **limits, **more)
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class Settings:
         SettingsError: a value has the wrong type, lies outside its range or is none of the choices.
     """
 
-    enabled: bool = _setting(
+    enabled: bool = row(
         bool,
         False,
         "Ditail",
@@ -59,7 +52,7 @@ class Settings:
         webui_only=True,
         group=Group.SWITCH,
     )
-    source_checkpoint: str = _setting(
+    source_checkpoint: str = row(
         str,
         SAME_AS_TARGET,
         "Source checkpoint",
@@ -68,7 +61,7 @@ class Settings:
         "The loaded checkpoint is the target and gives the style.",
         group=Group.MODELS,
     )
-    source_vae: str = _setting(
+    source_vae: str = row(
         str,
         AUTOMATIC,
         "Source VAE",
@@ -77,7 +70,7 @@ class Settings:
         webui_only=True,
         group=Group.MODELS,
     )
-    positive_scale: float = _setting(
+    positive_scale: float = row(
         float,
         3.0,
         "Positive scale (α)",
@@ -89,7 +82,7 @@ class Settings:
         step=0.1,
         group=Group.SCALES,
     )
-    negative_scale: float = _setting(
+    negative_scale: float = row(
         float,
         0.5,
         "Negative scale (β)",
@@ -100,7 +93,7 @@ class Settings:
         step=0.1,
         group=Group.SCALES,
     )
-    feature_ratio: float = _share(
+    feature_ratio: float = share(
         0.8,
         "Feature ratio",
         "Ditail feature ratio",
@@ -109,7 +102,7 @@ class Settings:
         neutral=False,
         group=Group.RATIOS,
     )
-    attention_ratio: float = _share(
+    attention_ratio: float = share(
         0.5,
         "Attention ratio",
         "Ditail attention ratio",
@@ -118,7 +111,7 @@ class Settings:
         neutral=False,
         group=Group.RATIOS,
     )
-    inversion_prompt: str = _setting(
+    inversion_prompt: str = row(
         str,
         "",
         "Inversion prompt",
@@ -126,7 +119,7 @@ class Settings:
         "What the picture shows, for the inversion; the main prompt if empty.",
         group=Group.PROMPTS,
     )
-    inversion_negative_prompt: str = _setting(
+    inversion_negative_prompt: str = row(
         str,
         "",
         "Inversion negative prompt",
@@ -134,7 +127,7 @@ class Settings:
         "Negative prompt for the inversion; the main negative prompt if empty.",
         group=Group.PROMPTS,
     )
-    inversion_rule: str = _setting(
+    inversion_rule: str = row(
         str,
         "authors",
         "Inversion rule",
@@ -143,7 +136,7 @@ class Settings:
         choices=("authors", "warm start"),
         group=Group.RULE,
     )
-    refinements: int = _setting(
+    refinements: int = row(
         int,
         0,
         "Refinements per inversion step",
@@ -154,7 +147,7 @@ class Settings:
         step=1,
         group=Group.RULE,
     )
-    layer_profile: str = _setting(
+    layer_profile: str = row(
         str,
         "default",
         "Layer profile",
@@ -165,35 +158,35 @@ class Settings:
         choices=("default", "strong", "full"),
         group=Group.RULE,
     )
-    feature_start: float = _share(
+    feature_start: float = share(
         0.0,
         "Feature start",
         "Ditail feature start",
         "Share of the steps that pass before the feature is injected; the feature ratio is where that ends.",
         group=Group.STARTS,
     )
-    attention_start: float = _share(
+    attention_start: float = share(
         0.0,
         "Attention start",
         "Ditail attention start",
         "Share of the steps that pass before self-attention is injected; the attention ratio is where that ends.",
         group=Group.STARTS,
     )
-    feature_weight: float = _share(
+    feature_weight: float = share(
         1.0,
         "Feature weight",
         "Ditail feature weight",
         "How much of the injected feature is the source's; the rest is the picture's own.",
         group=Group.WEIGHTS,
     )
-    attention_weight: float = _share(
+    attention_weight: float = share(
         1.0,
         "Attention weight",
         "Ditail attention weight",
         "How much of the injected self-attention (queries and keys) is the source's; the rest is the picture's own.",
         group=Group.WEIGHTS,
     )
-    region: str = _setting(
+    region: str = row(
         str,
         EVERYWHERE,
         "Region",
@@ -203,7 +196,7 @@ class Settings:
         webui_only=True,
         group=Group.REGION,
     )
-    region_blur: int = _setting(
+    region_blur: int = row(
         int,
         4,
         "Region blur",
@@ -214,7 +207,18 @@ class Settings:
         step=1,
         group=Group.REGION,
     )
-    show_content: bool = _setting(
+    content: str = row(
+        str,
+        CONTENT_AUTOMATIC,
+        "Content",
+        "Ditail content",
+        "Of txt2img: automatic inverts the content picture, where there is one, and lets the source generate the "
+        "content where there is none; picture and generated allow only that.",
+        choices=(CONTENT_AUTOMATIC, CONTENT_PICTURE, CONTENT_GENERATED),
+        webui_only=True,
+        group=Group.CONTENT,
+    )
+    show_content: bool = row(
         bool,
         False,
         "Show the content picture",
@@ -223,7 +227,7 @@ class Settings:
         webui_only=True,
         group=Group.CONTENT,
     )
-    mix_checkpoint: str = _setting(
+    mix_checkpoint: str = row(
         str,
         NO_MIX,
         "Mix target with",
@@ -232,7 +236,7 @@ class Settings:
         webui_only=True,
         group=Group.MIX,
     )
-    mix_weight: float = _share(
+    mix_weight: float = share(
         0.0,
         "Mix weight (γ)",
         "Ditail mix weight",

@@ -5,15 +5,15 @@ from typing import Any
 from modules import script_callbacks, scripts
 
 from ditail_ext.webui import flow, notes, options, shown
-from ditail_ext.webui.failure import fail_at_init
+from ditail_ext.webui.cache import identity
+from ditail_ext.webui.failure import before_init, fail_at_init, forget_init
 from ditail_ext.webui.grid import controls as grid_controls
 from ditail_ext.webui.grid import grid
 from ditail_ext.webui.host.progress import InversionStopped
 from ditail_ext.webui.panel import api, controls, xyz
-from ditail_ext.webui.request.arguments import parse_request
-
-SAMPLING = "ditail_sampling"
-"""Attribute of the host's request that carries its sampling from one callback to the next."""
+from ditail_ext.webui.request.arguments import Request, is_asked_for, parse_request
+from ditail_ext.webui.source import models
+from ditail_ext.webui.target.injected import InjectedSampling
 
 
 class Ditail(scripts.Script):
@@ -37,32 +37,39 @@ class Ditail(scripts.Script):
         self.paste_field_names = panel.paste_field_names
         return panel.components
 
+    def before_process(self, p: Any, *args: Any) -> None:
+        """Before the host loads the request's checkpoint: it may be one that waits as a source."""
+        if is_asked_for(args, getattr(p, xyz.OVERRIDES, None)):
+            flow.settle_models(p)
+
     def process(self, p: Any, *args: Any) -> None:
-        """Let the source do its part before the host prepares anything; what fails is raised by ``p.init``."""
+        """Leave everything for ``p.init``, when all extensions have said what the prompts are."""
         self._end(p)
         p.extra_generation_params = notes.without_ours(p.extra_generation_params)
         try:
             request = parse_request(args, getattr(p, xyz.OVERRIDES, None))
-            if request is None:
-                return
-            if flow.has_no_first_pass(p):
-                notes.say_no_part(p)
-                return
-            sampling = flow.begin(p, request, img2img=self.is_img2img)
-        except InversionStopped:
-            flow.make_nothing(p)
         except Exception as error:  # noqa: BLE001 - the host would swallow it; it is raised again
             fail_at_init(p, error)
+            return
+        if request is None:
+            return
+        if flow.has_no_first_pass(p):
+            notes.say_no_part(p)
+            return
+        before_init(p, lambda: self._begin(p, request))
+
+    def _begin(self, p: Any, request: Request) -> None:
+        """Let the source do its part, and take hold of the target's sampling."""
+        try:
+            sampling = flow.begin(p, request)
+        except InversionStopped:
+            flow.make_nothing(p)
         else:
-            if not flow.wants_picture(p):
-                flow.make_nothing(p)
-                return
             sampling.install(p)
-            setattr(p, SAMPLING, sampling)
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """Take hold of the first pass's sampler, which in txt2img does not exist before."""
-        sampling = getattr(p, SAMPLING, None)
+        sampling = InjectedSampling.of(p)
         if sampling is None or getattr(p, "is_hr_pass", False):
             return
         try:
@@ -72,17 +79,19 @@ class Ditail(scripts.Script):
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         """Show what the source generated, if that is wanted, say where the time went, and let go of the request."""
-        sampling = getattr(p, SAMPLING, None)
+        sampling = InjectedSampling.of(p)
         try:
             if sampling is not None:
                 shown.append(p, processed, sampling.contents)
                 sampling.times.tell(processed)
         finally:
             self._end(p)
-            flow.make_again(p)
 
     def _end(self, p: Any) -> None:
-        sampling = p.__dict__.pop(SAMPLING, None)
+        """Let go of a request; a copy that another extension made of one has nothing of it."""
+        forget_init(p)
+        flow.make_again(p)
+        sampling = InjectedSampling.of(p)
         if sampling is not None:
             sampling.remove(p)
 
@@ -110,6 +119,8 @@ class DitailGrid(scripts.Script):
         return grid.make_grid(p, args, slice(self.args_from, self.args_to), panel)
 
 
+models.watch_unloading()
+script_callbacks.on_model_loaded(identity.remember)
 script_callbacks.on_ui_settings(options.add_options)
 script_callbacks.on_before_ui(xyz.add_axes)
 script_callbacks.on_app_started(api.add_routes)

@@ -120,13 +120,13 @@ WEBUI = {
     "host": {"timing", "options"},
     "cache": set(),
     "shown": set(),
-    "failure": {"cache"},
+    "failure": {"cache", "request"},
     "source": {"host", "cache", "options", "timing", "shown"},
     "target": {"host", "cache", "options", "timing", "shown", "failure", "request"},
     "notes": {"request", "host", "source", "target"},
     "flow": {"host", "request", "source", "target", "notes", "timing"},
     "panel": {"request", "cache"},
-    "grid": {"flow", "panel", "request", "host", "cache", "target", "failure", "options"},
+    "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "failure", "options"},
 }
 """The rooms of webui, from below; source and target do not know each other."""
 

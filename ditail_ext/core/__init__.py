@@ -46,6 +46,7 @@ from .recordings import (
     SourcePass,
     SourceRecorder,
     free_bytes,
+    is_out_of_memory,
     rows_worth_a_call,
 )
 from .sampling import Prompts, sample
@@ -88,6 +89,7 @@ __all__ = [
     "free_bytes",
     "interpolate",
     "invert",
+    "is_out_of_memory",
     "join_rows",
     "ldm_noise_predictor",
     "map_tensors",

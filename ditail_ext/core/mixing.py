@@ -7,7 +7,7 @@ no third checkpoint is made: the loaded weights W are replaced one by one, and p
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +90,9 @@ def mixed_weights(module: nn.Module, other: Mapping[str, Tensor], gamma: float, 
             _mix_one(owner, key, other, path, gamma, originals, name)
         yield
     finally:
-        for (owner, key), original in originals.items():
-            _put_back(owner, key, original)
+        with ExitStack() as undo:  # each is put back, whatever becomes of another
+            for (owner, key), original in originals.items():
+                undo.callback(_put_back, owner, key, original)
 
 
 def _places(module: nn.Module) -> list[tuple[str, nn.Module, str]]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFilter, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from ..core.files import write_whole
 from ..errors import OutputError, PictureError
+from ..pictures import UnreadablePictureError, as_mask, is_transparent, open_picture
 
 GRID = 8
 """Pixels a side of one latent."""
@@ -29,7 +30,7 @@ def read_picture(path: Path) -> Image.Image:
         PictureError: the file is missing or not a picture.
     """
     picture = _read(path, "picture")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+    if is_transparent(picture):
         logger.warning("%s has transparency, which is laid on white.", path.name)
         layer = picture.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
@@ -43,7 +44,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     Raises:
         PictureError: the file is missing, not a picture, of another size, or black all over.
     """
-    mask = _read(path, "mask").convert("L")
+    mask = as_mask(_read(path, "mask"))
     if mask.size != size:
         raise PictureError(
             f"The mask {path.name} is {mask.width}x{mask.height}, but the picture {size[0]}x{size[1]}; "
@@ -58,11 +59,12 @@ def _read(path: Path, what: str) -> Image.Image:
     if not path.is_file():
         raise PictureError(f"There is no {what} at {path}.")
     try:
-        with Image.open(path) as file:
-            file.load()
-            return ImageOps.exif_transpose(file)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path.name} cannot be read as a picture; save it as PNG or JPEG.") from error
+        with path.open("rb") as file:
+            return open_picture(file)
+    except UnreadablePictureError as error:
+        raise PictureError(f"{path.name} {error}.") from error
+    except OSError as error:
+        raise PictureError(f"{path.name} cannot be read: {error.strerror}.") from error
 
 
 def fitted_size(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:

@@ -6,34 +6,54 @@ wrappers are attributes of the request's own ``p`` and go with it.
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-import torch
 from fastapi.exceptions import HTTPException
 
+from ..core import is_out_of_memory
 from ..errors import DitailError, NotEnoughMemoryError
+from ..settings import TABLE
 from .cache import memory as cache
+from .request.pictures import LABELS
 
 logger = logging.getLogger("ditail")
+
+_INIT = "ditail_init"
+"""Attribute of the host's request: our ``init``, and the one that was there on the instance."""
+
+_OF_THE_GRID = {"checkpoints": "Checkpoints of the grid", "loras": "LoRAs of the grid"}
 
 UNPROCESSABLE = 422
 UNAVAILABLE = 503
 
 
-class Refusal(HTTPException):
-    """What a person is told when Ditail cannot do what was asked.
+class Ditail(HTTPException):
+    """What a person is told when Ditail cannot do what was asked: "Ditail: <label on the panel>: what; what to do".
 
-    Through the API it is an HTTP 422 (503 when memory is short) with the sentence as its detail; the WebUI shows the
-    class and the sentence.
+    Through the API it is an HTTP 422 (503 when memory is short) with the sentence as its detail.
     """
 
     def __init__(self, error: DitailError) -> None:
         status = UNAVAILABLE if isinstance(error, NotEnoughMemoryError) else UNPROCESSABLE
-        super().__init__(status_code=status, detail=str(error))
+        self._sentence = with_label(str(error))
+        super().__init__(status_code=status, detail=f"Ditail: {self._sentence}")
 
     def __str__(self) -> str:
-        return str(self.detail)
+        return self._sentence
+
+
+def with_label(sentence: str) -> str:
+    """A sentence that begins with a setting's name, with the label that the panel has for it in its place."""
+    first, _, rest = sentence.partition(" ")
+    label = _labels().get(first.rstrip(":"))
+    return sentence if label is None else f"{label}: {rest}"
+
+
+def _labels() -> dict[str, str]:
+    return {**{name: setting.label for name, setting in TABLE.items()}, **LABELS, **_OF_THE_GRID}
 
 
 def visible(error: BaseException) -> BaseException:
@@ -42,34 +62,69 @@ def visible(error: BaseException) -> BaseException:
     When memory is short, features kept of earlier generations are the first to go.
     """
     told = error
-    if isinstance(error, torch.cuda.OutOfMemoryError):
+    if is_out_of_memory(error):
         cache.features.clear()
+        cache.models.clear()
         told = NotEnoughMemoryError(
             "There is not enough memory for Ditail; use a smaller size or batch, or start the WebUI with --medvram."
         )
     if not isinstance(told, DitailError):
         return error
-    refusal = Refusal(told)
-    refusal.__cause__ = error
-    return refusal
+    return Ditail(told)
+
+
+def raise_visibly(error: Exception) -> NoReturn:
+    """Raise what :func:`visible` makes of an error; to be called where it is handled."""
+    told = visible(error)
+    if told is error:
+        raise error
+    raise told from error
+
+
+def before_init(p: Any, action: Callable[[], None]) -> None:
+    """Let something happen when the host calls ``p.init``, before that does its own work.
+
+    By then every extension's ``process`` has run: prompts are final, whatever the extensions' order. And unlike in a
+    callback an exception is not swallowed there, so the request fails visibly. Only the next call is concerned:
+    scripts that use the same ``p`` again decide anew.
+    """
+    forget_init(p)
+    before, original = p.__dict__.get("init"), p.init
+
+    @functools.wraps(original)
+    def init(*args: Any, **kwargs: Any) -> Any:
+        ours, _ = p.__dict__.get(_INIT, (None, None))
+        forget_init(p)
+        if ours is init:  # else whoever wrapped us calls once more, or for a request that is over
+            try:
+                action()
+            except (DitailError, RuntimeError, MemoryError) as error:  # the latter two may be a lack of memory
+                raise_visibly(error)
+        return original(*args, **kwargs)
+
+    setattr(p, _INIT, (init, before))
+    p.init = init
+
+
+def forget_init(p: Any) -> None:
+    """Undo :func:`before_init`, unless somebody wrapped ``p.init`` since; then it is left to pass through."""
+    ours, before = p.__dict__.pop(_INIT, (None, None))
+    if ours is None or p.__dict__.get("init") is not ours:
+        return
+    if before is None:
+        del p.__dict__["init"]
+    else:
+        p.init = before
 
 
 def fail_at_init(p: Any, error: Exception) -> None:
-    """Let ``p.init``, which the host calls after the ``process`` callbacks, raise an error kept from one of them.
-
-    Only the next call raises: scripts that use the same ``p`` again decide anew.
-    """
+    """Let ``p.init`` raise an error that a callback met."""
     if isinstance(error, DitailError):
         logger.info("%s", error)
     else:
         logger.error("Ditail failed before the generation", exc_info=error)
-    before = p.__dict__.get("init")
 
-    def raise_kept(*args: object, **kwargs: object) -> NoReturn:
-        if before is None:
-            p.__dict__.pop("init", None)
-        else:
-            p.init = before
-        raise visible(error)
+    def raise_it() -> NoReturn:
+        raise error
 
-    p.init = raise_kept
+    before_init(p, raise_it)

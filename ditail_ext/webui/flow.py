@@ -1,35 +1,49 @@
-"""What happens in a request that asks for Ditail, from the ``process`` callback on."""
+"""What happens in a request that asks for Ditail, where the host is about to prepare it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from modules import sd_models, sd_samplers, sd_unet, shared
+from modules import processing, sd_models, sd_samplers, sd_unet, shared
 
 from ..core import find_sites
-from ..errors import UnsupportedModelError
-from ..settings import Settings
+from ..errors import SettingsError, UnsupportedModelError
+from ..settings import CONTENT_GENERATED, CONTENT_PICTURE, Settings
 from . import notes
+from .host import foreign
 from .host.checkpoints import check_file, check_pair, find_source, find_vae
 from .host.model import schedule_of, unet_of
 from .host.preparation import generated_frame, prepare_img2img, prepare_txt2img
 from .host.samplers import plan_sampler
 from .request.arguments import Request
+from .source import models
 from .source.at_work import Source
-from .source.generator import ContentGenerator
-from .source.inverter import Inverter, inversion_tasks
-from .source.run_request import run_tasks
+from .source.generator import ContentGenerator, GeneratedSources
+from .source.inverter import InvertedSources, Inverter
 from .target.injected import InjectedSampling, TargetPart
 from .target.mix import Mix, find_mix, why_no_mix
 from .target.region_mask import region_of
 from .timing import of_this_device
 
-_BATCHES = "ditail_batches"
-_INVERT_ONLY = "ditail_invert_only"
+_UNDONE = "ditail_undone"
+"""Attribute of the host's request: what :func:`make_nothing` changed of it."""
 
 
-def begin(p: Any, request: Request, *, img2img: bool) -> InjectedSampling:
-    """Let the source do its part and prepare the target's sampling; the target is loaded before and after.
+def settle_models(p: Any) -> None:
+    """Before the host loads what a request asks for: make a source that waits in memory the target, if it is that.
+
+    Also gives memory back that has become short. To be called from ``before_process``, where the request's own
+    checkpoint is not loaded yet.
+    """
+    named = sd_models.checkpoint_aliases.get(p.override_settings.get("sd_model_checkpoint"))
+    models.trim()
+    wanted = named or sd_models.select_checkpoint()
+    if wanted is not None:
+        models.make_target(wanted)
+
+
+def begin(p: Any, request: Request) -> InjectedSampling:
+    """Let the source do its part and prepare the target's sampling, where ``p.init`` is about to run.
 
     The source inverts the request's pictures. In txt2img without a content picture it generates them.
 
@@ -38,38 +52,65 @@ def begin(p: Any, request: Request, *, img2img: bool) -> InjectedSampling:
         DitailError: the request cannot be fulfilled.
     """
     settings = request.settings
+    img2img = isinstance(p, processing.StableDiffusionProcessingImg2Img)
     refuse_unsupported(p)
-    generated = not img2img and request.picture is None
+    generated = not img2img and _is_generated(request)
     source = _source(settings, needs_vae=not generated or settings.show_content)
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
     mix = find_mix(settings, p.sd_model)
     no_mix = None if mix is not None else why_no_mix(settings)
-    notes.say_what_has_no_effect(p, settings, no_mix=no_mix, generated=generated)
+    notes.say_what_has_no_effect(p, request, no_mix=no_mix, generated=generated)
     if generated:
         return _generate(p, request, source, mix)
     prepared = prepare_txt2img(p, request.picture) if request.picture is not None else prepare_img2img(p)
+    refuse_tiles(p, prepared.sampler)
     plan = plan_sampler(p, prepared.sampler, schedule_of(p.sd_model), img2img=img2img)
     region = region_of(p, request, prepared.frame)
-    tasks, of_images = inversion_tasks(p, settings, prepared.pictures)
     times = of_this_device()
-    trajectories = Inverter(p, settings, source, plan, times).trajectories(tasks)
+    inverter = Inverter(p, settings, source, plan, times)
+    sources = InvertedSources(p, inverter, settings, prepared.pictures)
     p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix))
-    return InjectedSampling(p, TargetPart(settings, plan, trajectories, of_images, times, region, mix=mix))
+    notes.say_of_the_start(p, plan)
+    return InjectedSampling(p, TargetPart(settings, plan, sources, times, region, mix=mix))
+
+
+def _is_generated(request: Request) -> bool:
+    """Whether txt2img's content is the source's to generate.
+
+    Raises:
+        SettingsError: it is to be a picture, and there is none.
+    """
+    wanted = request.settings.content
+    if wanted == CONTENT_PICTURE and request.picture is None:
+        raise SettingsError(
+            "content", f"content is '{wanted}', but there is no content picture; give it, or choose another."
+        )
+    return wanted == CONTENT_GENERATED or request.picture is None
 
 
 def _generate(p: Any, request: Request, source: Source, mix: Mix | None) -> InjectedSampling:
     settings = request.settings
     sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
+    refuse_tiles(p, sampler)
     plan = plan_sampler(p, sampler, schedule_of(p.sd_model), img2img=False)
     region = region_of(p, request, generated_frame(p))
     times = of_this_device()
-    generator = ContentGenerator(p, source, times, decode=settings.show_content)
-    tasks = run_tasks(p, settings)
-    traces = generator.traces(tasks)
+    sources = GeneratedSources(p, ContentGenerator(p, source, times, decode=settings.show_content), settings)
     p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix, generated=True))
-    contents = generator.pictures(tasks, traces)
-    part = TargetPart(settings, plan, traces, range(len(traces)), times, region, contents, mix)
-    return InjectedSampling(p, part)
+    return InjectedSampling(p, TargetPart(settings, plan, sources, times, region, sources.contents, mix))
+
+
+def refuse_tiles(p: Any, sampler: Any) -> None:
+    """Refuse a picture that another extension cuts into tiles: what is injected is the whole picture's.
+
+    Raises:
+        UnsupportedModelError: one does; it said so when the host made the sampler.
+    """
+    other = foreign.tiles(p.sd_model, sampler)
+    if other is not None:
+        raise UnsupportedModelError(
+            f"'{other}' cuts the picture into tiles, and Ditail injects into whole pictures; switch one of them off."
+        )
 
 
 def refuse_unsupported(p: Any) -> None:
@@ -83,6 +124,12 @@ def refuse_unsupported(p: Any) -> None:
         raise UnsupportedModelError("Ditail does not work with token merging; set the token merging ratio to 0.")
     if getattr(shared.opts, "hypertile_enable_unet", False):
         raise UnsupportedModelError("Ditail does not work with Hypertile; switch Hypertile U-Net off.")
+    other = foreign.self_attention(unet_of(p.sd_model))
+    if other is not None:
+        raise UnsupportedModelError(
+            f"'{other}' changes the self-attention that Ditail injects (ControlNet's reference types do); switch one "
+            "of them off."
+        )
     if sd_unet.get_unet_option() is not None:
         raise UnsupportedModelError("Ditail does not work with a replaced UNet (TensorRT); set SD Unet to None.")
 
@@ -92,26 +139,19 @@ def has_no_first_pass(p: Any) -> bool:
     return bool(getattr(p, "enable_hr", False)) and getattr(p, "firstpass_image", None) is not None
 
 
-def invert_only(p: Any) -> Any:
-    """Let a request end when its sources are inverted, without a picture; gives the request back."""
-    setattr(p, _INVERT_ONLY, True)
-    return p
-
-
-def wants_picture(p: Any) -> bool:
-    """Whether a request goes on after the inversion, as all do but those of :func:`invert_only`."""
-    return not getattr(p, _INVERT_ONLY, False)
-
-
 def make_nothing(p: Any) -> None:
-    """Let the host finish without making a picture: it forgets a Skip pressed before its own loop."""
-    setattr(p, _BATCHES, p.n_iter)
-    p.n_iter = 0
+    """Let the host finish without making a picture: it forgets a Skip pressed before its own loop.
+
+    Where its option lets it make a grid of less than two pictures, it would divide by their number.
+    """
+    setattr(p, _UNDONE, (p.n_iter, p.do_not_save_grid))
+    p.n_iter, p.do_not_save_grid = 0, True
+    p.comment("Ditail was stopped before the picture was begun.")
 
 
 def make_again(p: Any) -> None:
     """Undo :func:`make_nothing`, for scripts that use the same request again."""
-    p.n_iter = p.__dict__.pop(_BATCHES, p.n_iter)
+    p.n_iter, p.do_not_save_grid = p.__dict__.pop(_UNDONE, (p.n_iter, p.do_not_save_grid))
 
 
 def _source(settings: Settings, *, needs_vae: bool) -> Source:

@@ -10,6 +10,7 @@ FEATURES_MB = "ditail_features_mb"
 FEATURES_RAM_MB = "ditail_features_ram_mb"
 RECORD_ROWS = "ditail_record_rows"
 DISK_MB = "ditail_disk_cache_mb"
+MODELS_MB = "ditail_models_mb"
 GRID_MB = "ditail_grid_mb"
 EXACT_TIMES = "ditail_exact_times"
 
@@ -20,45 +21,60 @@ DEFAULT_GRID_MB = 1024
 AUTOMATIC = -1
 
 
-def add_options() -> None:
-    """Add the options; for ``on_ui_settings``."""
-    _add_megabytes(
+_MEGABYTES = (
+    (
+        MODELS_MB,
+        "Main memory for source checkpoints (MB)",
+        AUTOMATIC,
+        {"minimum": AUTOMATIC, "maximum": 65536, "step": 1},
+        "a source checkpoint that waits there is not loaded again for the next picture; SD1.5 takes about 2100 MB in "
+        "half precision, SDXL 6900 MB; -1: up to half of what is free, 0: none",
+    ),
+    (
         CACHE_MB,
         "Memory for kept inversions (MB)",
         DEFAULT_CACHE_MB,
         {"minimum": 0, "maximum": 4096, "step": 16},
-        "with a kept inversion the source checkpoint is not loaded again; 0 keeps none",
-    )
-    _add_megabytes(
+        "with a kept inversion the source checkpoint has nothing to do; 0 keeps none",
+    ),
+    (
         DISK_MB,
         "Disk space for kept inversions (MB)",
         0,
         {"minimum": 0, "maximum": 65536, "step": 64},
         "inversions on disk outlive the WebUI; 0 keeps none",
-    )
-    _add_megabytes(
+    ),
+    (
         GRID_MB,
         "Disk space for kept cells of grids (MB)",
         DEFAULT_GRID_MB,
         {"minimum": 0, "maximum": 65536, "step": 64},
         "a cell that is kept is not made again; those of a grid that was broken off are kept in any case",
-    )
-    _add_megabytes(
+    ),
+    (
         FEATURES_MB,
         "Memory for recorded features (MB)",
         AUTOMATIC,
         {"minimum": AUTOMATIC, "maximum": 32768, "step": 1},
         "with kept features another picture from the same source and target takes about as long as plain img2img; "
         "SD1.5 at 512x512 and 50 steps needs about 650 MB in half precision; -1: a quarter of what is free, 0: none",
-    )
-    _add_megabytes(
+    ),
+    (
         FEATURES_RAM_MB,
         "Main memory for recorded features that a GPU has no room for (MB)",
         AUTOMATIC,
         {"minimum": AUTOMATIC, "maximum": 65536, "step": 1},
         "they are fetched one step ahead; -1: an eighth of what is free, 0: none; nothing is kept there without a GPU "
         "or if recorded features get no memory at all",
-    )
+    ),
+)
+"""Name, label, default, limits and explanation of the options that say how much something may take."""
+
+
+def add_options() -> None:
+    """Add the options; for ``on_ui_settings``."""
+    for name, label, default, limits, info in _MEGABYTES:
+        _add_megabytes(name, label, default, limits, info)
     rows = {"minimum": 0, "maximum": 32, "step": 1}
     together = shared.OptionInfo(0, "Rows of the source recorded in one call", gr.Slider, rows, section=SECTION).info(
         "the source's features of several steps can be recorded at once, before their turn; 0: on a GPU as many as "
@@ -102,6 +118,12 @@ def record_rows() -> int | None:
 def exact_times() -> bool:
     """Whether to wait for the GPU before the clock is read."""
     return bool(getattr(shared.opts, EXACT_TIMES, False))
+
+
+def model_bytes() -> int | None:
+    """How much main memory source checkpoints may take that wait for the next picture; ``None`` for a share of it."""
+    limit = int(getattr(shared.opts, MODELS_MB, AUTOMATIC))
+    return None if limit < 0 else limit * 2**20
 
 
 def disk_bytes() -> int:

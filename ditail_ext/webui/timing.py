@@ -24,10 +24,10 @@ class Part(str, Enum):
     """The parts of a generation, in the order in which they come."""
 
     LOAD = "load"
+    MOVE = "move"
     ENCODE = "encode"
     INVERT = "invert"
     GENERATE = "generate the content"
-    SWAP_BACK = "swap back"
     MIX = "mix"
     RECORD = "record"
     SAMPLE = "sample"
@@ -83,4 +83,4 @@ class TimeSplit:
 def of_this_device() -> TimeSplit:
     """A split that waits for the GPU where there is one and the option asks for it; waiting costs a little itself."""
     waits = devices.device.type == "cuda" and exact_times()
-    return TimeSplit(wait=torch.cuda.synchronize if waits else None)
+    return TimeSplit(wait=(lambda: torch.cuda.synchronize(devices.device)) if waits else None)

@@ -141,12 +141,12 @@ CASES = (
     Case(
         "picture is no picture",
         _written("", "notes.png", b"not a picture"),
-        "notes.png cannot be read as a picture; save it as PNG or JPEG.",
+        "notes.png is no picture that can be read; save it as PNG or JPEG.",
     ),
     Case(
         "picture cut off",
         _written("", "cut.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0"),
-        "cut.png cannot be read as a picture; save it as PNG or JPEG.",
+        "cut.png is no picture that can be read; save it as PNG or JPEG.",
     ),
     Case(
         "picture too small",

@@ -93,7 +93,15 @@ def host() -> Iterator[SimpleNamespace]:
     sys.modules["modules"] = modules
     sys.modules["gradio"] = _gradio()
     load: Callable[[str], ModuleType] = lambda name: importlib.import_module(f"ditail_ext.webui.{name}")  # noqa: E731
-    yield SimpleNamespace(load=load, refreshes=parts["ui_common"]["made"], modules=modules)
+
+    def fake(**more: dict[str, Any]) -> None:
+        """Further modules of the host's, by name."""
+        for name, content in more.items():
+            module = sys.modules.setdefault(f"modules.{name}", ModuleType(f"modules.{name}"))
+            vars(module).update(content)
+            setattr(modules, name, module)
+
+    yield SimpleNamespace(load=load, fake=fake, refreshes=parts["ui_common"]["made"], modules=modules)
     for name in [name for name in sys.modules if name not in before]:
         if name.split(".")[0] in ("gradio", "modules") or _ours(name):
             del sys.modules[name]

@@ -26,7 +26,8 @@ class TestFailure:
 
     def test_the_users_error_is_a_sentence_with_a_status(self, failure: Any):
         error = failure.visible(CheckpointError("Choose another."))
-        assert (error.status_code, error.detail, str(error)) == (422, "Choose another.", "Choose another.")
+        assert (error.status_code, error.detail) == (422, "Ditail: Choose another.")
+        assert f"{type(error).__name__}: {error}" == error.detail, "what the WebUI shows is the same sentence"
 
     def test_a_bug_stays_what_it_is(self, failure: Any):
         bug = KeyError("x")
@@ -39,6 +40,6 @@ class TestFailure:
 
         p = Request()
         failure.fail_at_init(p, CheckpointError("No."))
-        with pytest.raises(failure.Refusal, match="No"):
+        with pytest.raises(failure.Ditail, match="No"):
             p.init()
         assert (p.init(), vars(p)) == ("made", {})

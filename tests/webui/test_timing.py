@@ -89,7 +89,7 @@ def test_waits_for_a_gpu_only_if_asked(
     timing: Any, host: Any, monkeypatch: pytest.MonkeyPatch, device: str, asked: bool, waits: int
 ):
     clock = Clock()
-    monkeypatch.setattr("torch.cuda.synchronize", clock.wait)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda device: clock.wait())
     host.modules.devices.device.type = device
     setattr(host.modules.shared.opts, host.load("options").EXACT_TIMES, asked)
     with timing.of_this_device().part(timing.Part.LOAD):

@@ -81,9 +81,11 @@ class BankCache(Generic[Item]):
             Whether it is kept.
         """
         with self._lock:
+            self.discard(run_key, level)
+            if not self.could_take(run_key, bank.nbytes):
+                return False  # and no other run is dropped for what would not fit anyway
             run = self._runs.setdefault(run_key, {})
             self._runs.move_to_end(run_key)
-            run.pop(level, None)
             while len(self._runs) > 1 and not self.fits(bank):
                 self._drop_oldest()
             if not self.fits(bank):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..injection import FeatureBank
 from .bank_cache import BankCache, BankSlot
+from .device_memory import is_out_of_memory
 from .pinned_memory import Loading, PinnedBank, PinnedMemory
 
 logger = logging.getLogger("ditail")
@@ -134,4 +135,12 @@ class PrefetchingCache:
         if self._coming is not None and (self._coming.run_key, self._coming.level) == (run_key, following):
             return
         stored = None if following is None else self._pinned.get(run_key, following)
-        self._coming = None if stored is None else _Coming(run_key, following, self._memory.load(stored))
+        self._coming = None
+        if stored is None:
+            return
+        try:
+            self._coming = _Coming(run_key, following, self._memory.load(stored))
+        except RuntimeError as error:  # to fetch ahead is optional: when its turn comes there may be room
+            if not is_out_of_memory(error):
+                raise
+            logger.info("There is no memory to fetch recorded features ahead")

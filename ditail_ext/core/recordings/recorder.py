@@ -18,6 +18,7 @@ from torch import Tensor
 from ..injection import FeatureBank, Injection
 from ..levels import Level, Levels
 from .bank_cache import BankSlot
+from .device_memory import is_out_of_memory
 
 logger = logging.getLogger("ditail")
 
@@ -147,8 +148,8 @@ class SourceRecorder:
         """Their banks; ``None`` if there was no memory for several, and what was taken of it is free again."""
         try:
             return self._passed(group)
-        except torch.cuda.OutOfMemoryError:
-            if len(group) == 1:
+        except RuntimeError as error:
+            if len(group) == 1 or not is_out_of_memory(error):
                 raise
             return None
 

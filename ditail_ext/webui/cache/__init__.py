@@ -3,4 +3,4 @@
 Others import these modules, and nothing else of the room.
 """
 
-__all__ = ["disk", "keys", "memory"]
+__all__ = ["disk", "identity", "keys", "memory"]

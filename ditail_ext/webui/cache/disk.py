@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from ...core import SourceTrajectory
 from ...errors import TrajectoryError
 
 logger = logging.getLogger("ditail")
+
+_NOTHING = "nothing"
+"""Key of an entry without content, set to make the index look after its size."""
 
 
 class TrajectoryFolder:
@@ -34,7 +38,7 @@ class TrajectoryFolder:
         try:
             with self._index() as index:
                 return self._read(index, key)
-        except (OSError, sqlite3.Error) as error:
+        except _failures() as error:
             logger.warning("The inversions kept on disk cannot be read: %s", error)
             return None
 
@@ -64,16 +68,26 @@ class TrajectoryFolder:
             with self._index() as index:
                 index.reset("size_limit", limit)
                 index.reset("cull_limit", 1)  # by default ten go at once, however little must
-                index.set(key, io.BytesIO(trajectory.to_bytes()), read=True)
-                index.cull()
-        except (OSError, sqlite3.Error) as error:
+                content = trajectory.to_bytes()
+                index.set(key, io.BytesIO(content), read=True)
+                for _ in range(len(index)):
+                    if index.volume() <= limit:
+                        break
+                    index.set(_NOTHING, b"")  # what is set makes the longest unused one go; ``cull`` takes ten
+                index.pop(_NOTHING, None)
+        except _failures() as error:
             logger.warning("The inversion could not be kept on disk: %s", error)
 
     def clear(self) -> None:
         """Forget everything."""
-        if self._folder.is_dir():
+        if not self._folder.is_dir():
+            return
+        try:
             with self._index() as index:
                 index.clear()
+        except _failures() as error:  # a damaged index says nothing of the files, and they are ours
+            logger.warning("The inversions kept on disk are removed with their damaged index: %s", error)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
     def _index(self) -> Iterator[Any]:
@@ -81,6 +95,13 @@ class TrajectoryFolder:
 
         with diskcache.Cache(str(self._folder), eviction_policy="least-recently-used") as index:
             yield index
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What may go wrong with an index: it is optional, and never ends a generation."""
+    import diskcache
+
+    return OSError, sqlite3.Error, diskcache.Timeout
 
 
 def trajectory_folder() -> TrajectoryFolder:

@@ -1,4 +1,4 @@
-"""What is kept between generations, the longest unused forgotten first: trajectories and features."""
+"""What is cached between generations, the longest unused dropped first: trajectories, features, source models."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from ...core import PrefetchingCache, SourceTrajectory, Trace
 from . import disk
+from .models import ModelCache
 
 Cached = SourceTrajectory | Trace
 
@@ -17,12 +18,12 @@ class TrajectoryCache:
     """Trajectories, inverted or recorded, by a key over all that they depend on; safe to clear from any thread."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Cached] = OrderedDict()
+        self._cached: OrderedDict[str, Cached] = OrderedDict()
         self._lock = threading.Lock()
         self._holders = 0
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._cached)
 
     @property
     def nbytes(self) -> int:
@@ -33,9 +34,9 @@ class TrajectoryCache:
     def get(self, key: str) -> Cached | None:
         """The trajectory of a key, which thereby becomes the last to be forgotten."""
         with self._lock:
-            found = self._kept.get(key)
+            found = self._cached.get(key)
             if found is not None:
-                self._kept.move_to_end(key)
+                self._cached.move_to_end(key)
             return found
 
     def put(self, key: str, trajectory: Cached, limit: int) -> None:
@@ -47,14 +48,17 @@ class TrajectoryCache:
             limit: bytes that all may take.
         """
         with self._lock:
-            self._kept[key] = trajectory.to("cpu")
-            self._kept.move_to_end(key)
+            self._cached.pop(key, None)
+            if trajectory.nbytes > limit and not self._holders:
+                return  # others would be forgotten for what cannot be kept
+            self._cached[key] = trajectory.to("cpu")
+            self._cached.move_to_end(key)
             self._trim(limit)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._kept.clear()
+            self._cached.clear()
 
     @contextmanager
     def holding(self, limit: int) -> Iterator[None]:
@@ -69,19 +73,21 @@ class TrajectoryCache:
                 self._trim(limit)
 
     def _trim(self, limit: int) -> None:
-        while not self._holders and self._kept and self._nbytes() > limit:
-            self._kept.popitem(last=False)
+        while not self._holders and self._cached and self._nbytes() > limit:
+            self._cached.popitem(last=False)
 
     def _nbytes(self) -> int:
-        return sum(kept.nbytes for kept in self._kept.values())
+        return sum(kept.nbytes for kept in self._cached.values())
 
 
 trajectories = TrajectoryCache()
 features = PrefetchingCache(0, 0)
+models = ModelCache()
 
 
 def clear() -> None:
     """Forget everything that is kept, in memory and on disk."""
     trajectories.clear()
     features.clear()
+    models.clear()
     disk.trajectory_folder().clear()

@@ -6,18 +6,17 @@ import copy
 import dataclasses
 import enum
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from modules import devices, sd_vae, shared
+from modules import sd_vae, shared
 from PIL import Image
 
-from ... import __version__
 from ...settings import SAME_AS_TARGET, Settings
-from ..cache.keys import embeddings_now, file_identity
+from ..cache import identity
+from ..cache.keys import key_of
 from ..host import networks
 from ..panel.xyz import OVERRIDES
 from ..request.arguments import Request
@@ -104,30 +103,29 @@ def grid_facts(p: Any, own: slice, settings: Settings) -> dict[str, Any]:
     overrides = {name: value for name, value in p.override_settings.items() if name != CHECKPOINT}
     tags = [networks.strip_tags(prompt)[1] for prompt in prompts]
     return {
-        "version": __version__,
         "request": fields,
-        "prompts": [*prompts, [networks.files_of(found) for found in tags]],
+        "prompts": prompts,
+        "networks": [networks.files_of(found) for found in tags],
         "scripts": _plain(arguments[1:]),
         "mix": mix_file(settings),
         "overrides": _plain(overrides),
         "options": _options(),
-        "embeddings": embeddings_now(),
-        "precision": [str(devices.dtype_unet), str(devices.dtype_vae), str(devices.device)],
     }
 
 
 def cell_key(facts: Mapping[str, Any], source: Style, target: Style) -> str:
-    """SHA-256 over all that one cell depends on."""
-    content = json.dumps([facts, _identity(source), _identity(target)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    """The key of one cell; see ``cache/keys.py``."""
+    return key_of("cell", **facts, styles=[_identity(source), _identity(target)])
 
 
 def _identity(style: Style) -> list[Any]:
+    """What a style is. By the content of its file, so that a grid goes on after the file was renamed or copied."""
     style.info.calculate_shorthash()  # the host does so before it loads, too, and remembers it
-    file = style.info.sha256 or file_identity(style.info.filename)
+    checkpoint = identity.of_checkpoint(style.info)
+    file = style.info.sha256 or checkpoint[0]
     vae = sd_vae.resolve_vae(style.info.filename).vae
     lora = networks.files_of(networks.strip_tags(style.tag)[1])
-    return [file, file_identity(vae), style.tag, lora]
+    return [file, checkpoint[1:], identity.of_file(vae), style.tag, lora]
 
 
 def _options() -> dict[str, Any]:

@@ -9,16 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from modules import paths_internal, processing, sd_models, sd_vae, shared
 
 from ...errors import DitailError, SettingsError
 from ..cache import memory as cache
-from ..failure import visible
-from ..flow import invert_only
-from ..host.swap import bring_back
+from ..failure import raise_visibly
 from ..options import cache_bytes, grid_bytes
 from ..request.arguments import Request, parse_request
+from ..source.models import load_target
 from .cells import CHECKPOINT, cell_key, cell_request, grid_facts, told_to_sources
 from .controls import sheet_infotext
 from .order import Cell, plan
@@ -42,12 +40,12 @@ def make_grid(p: Any, args: Sequence[object], own: slice, panel: Sequence[object
         panel: Ditail's own arguments.
 
     Raises:
-        Refusal: the request cannot be fulfilled.
+        Ditail: the request cannot be fulfilled.
     """
     try:
         return _Grid(p, args, own, panel).run()
-    except (DitailError, torch.cuda.OutOfMemoryError) as error:
-        raise visible(error) from error
+    except (DitailError, RuntimeError, MemoryError) as error:
+        raise_visibly(error)
 
 
 class _Grid:
@@ -81,19 +79,9 @@ class _Grid:
         shared.state.job_count = len(missing)
         shared.total_tqdm.updateTotal(len(missing) * self._p.steps)
         homes = [style.info.filename for style in self._styles]
-        for visit in plan(homes, missing, shared.sd_model.sd_checkpoint_info.filename):
-            for row in visit.invert:
-                if not _stopped():
-                    self._invert(row)
-            for place in visit.cells:
-                if not _stopped():
-                    self._make(place)
-
-    def _invert(self, row: int) -> None:
-        """Make a source's trajectory for cells to come, while its checkpoint is loaded."""
-        style = self._styles[row]
-        shared.state.skipped = False
-        processing.process_images(invert_only(self._request(style, Style(style.info, style.label))))
+        for place in plan(homes, missing, shared.sd_model.sd_checkpoint_info.filename):
+            if not _stopped():
+                self._make(place)
 
     def _make(self, place: Cell) -> None:
         source, target = (self._styles[index] for index in place)
@@ -179,17 +167,14 @@ def _stopped() -> bool:
 
 @contextmanager
 def _checkpoint_restored() -> Iterator[None]:
-    """Bring back the checkpoint, its VAE and the host's selection, however this ends."""
+    """Load the checkpoint, its VAE and the host's selection again, however this ends."""
     loaded, vae = shared.sd_model.sd_checkpoint_info, sd_vae.loaded_vae_file
     options = shared.opts.data
     selection: Mapping[str, Any] = {name: options[name] for name in _SELECTION if name in options}
-    failed = True
     try:
         yield
-        failed = False
     finally:
         for name in _SELECTION:
             options.pop(name, None)
         options.update(selection)
-        with sd_models.SkipWritingToConfig():
-            bring_back(loaded, vae, after_failure=failed)
+        load_target(loaded, vae)

@@ -1,63 +1,33 @@
 """In which order a grid's cells are made, so that checkpoints are loaded as seldom as possible.
 
-Every ordered pair of checkpoints (source, target) has to be met: the source inverts while it is loaded, and its
-trajectory is kept for the target. A sequence of checkpoints in which every ordered pair occurs has at least 2m - 1
-entries, because of two checkpoints that occur once only, one pair would be missing. So all sources are visited
-first, and the targets then in the opposite direction, starting with the one that is still loaded.
+A source works beside the target, and its trajectory serves all targets: so every checkpoint is needed once as the
+target and once as a source, where it is not the target itself. Column by column, then: while the first target is
+loaded all sources do their part, and no other column loads any. The other columns come in the opposite direction,
+because the source that was at work last may still wait in memory, and becomes the next target without a load.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 Cell: TypeAlias = tuple[int, int]
 """Row (source) and column (target), from 0."""
 
 
-@dataclass(frozen=True)
-class Visit:
-    """What is done while one checkpoint is loaded as the target.
+def plan(checkpoints: Sequence[Hashable], missing: Iterable[Cell], loaded: Hashable) -> list[Cell]:
+    """The missing cells of a grid in the order in which they are made.
 
-    Attributes:
-        checkpoint: the one.
-        invert: rows whose source trajectory is made now although their cell here is there already.
-        cells: the cells made now, in order.
-    """
-
-    checkpoint: Hashable
-    invert: tuple[int, ...]
-    cells: tuple[Cell, ...]
-
-
-def plan(checkpoints: Sequence[Hashable], missing: Iterable[Cell], loaded: Hashable) -> list[Visit]:
-    """The visits that make the missing cells of a grid.
-
-    With the return to the checkpoint that was loaded before, m checkpoints are loaded 2m times at most, and
-    2m - 2 times where the loaded one is among them.
+    Of m checkpoints, m - 1 are loaded as sources beside the first target, and as many as targets after it: 2m - 1
+    loads where nothing is loaded at first and no source may wait, m where all may.
 
     Args:
         checkpoints: of each style, that is of each row and column; styles may share one.
         missing: the cells to make.
-        loaded: the checkpoint that is loaded now, and will be wanted again afterwards.
+        loaded: the checkpoint that is loaded now.
     """
-    left = set(missing)
-    lent = {row for row, column in left if checkpoints[row] != checkpoints[column]}
-    lenders = _distinct((checkpoints[row] for row in sorted(lent)), loaded)
-    visits = []
-    for checkpoint in lenders:
-        own = {cell for cell in left if all(checkpoints[style] == checkpoint for style in cell)}
-        here = {row for row in lent if checkpoints[row] == checkpoint}
-        visits.append(Visit(checkpoint, tuple(sorted(here - {row for row, _ in own})), tuple(sorted(own))))
-        left -= own
-    targets = _distinct((checkpoints[column] for _, column in sorted(left)), loaded)[::-1]
-    targets.sort(key=lambda checkpoint: checkpoint != lenders[-1] if lenders else False)
-    for checkpoint in targets:
-        lent_to = sorted(cell for cell in left if checkpoints[cell[1]] == checkpoint)
-        visits.append(Visit(checkpoint, (), tuple(lent_to)))
-    return visits
-
-
-def _distinct(checkpoints: Iterable[Hashable], first: Hashable) -> list[Hashable]:
-    return sorted(dict.fromkeys(checkpoints), key=lambda checkpoint: checkpoint != first)
+    left = sorted(missing)
+    targets = list(dict.fromkeys(checkpoints[column] for _, column in sorted(left, key=lambda cell: cell[1])))
+    first = [target for target in targets if target == loaded] or targets[:1]
+    targets = [*first, *(target for target in reversed(targets) if target not in first)]
+    return [cell for target in targets for cell in left if checkpoints[cell[1]] == target]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import CheckpointError, SettingsError
+from ...setting import shown
 from ..host import networks
 from ..host.checkpoints import check_file, find_checkpoint
 
@@ -54,7 +55,7 @@ def _texts(name: str, value: object) -> list[str]:
     if value is None:
         return []
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(text, str) for text in value):
-        raise SettingsError(name, f"{name} must be a list of names, not {value!r}.")
+        raise SettingsError(name, f"{name} must be a list of names, not {shown(value)}.")
     return [text.strip() for text in value if text.strip()]
 
 

@@ -3,4 +3,14 @@
 Others import these modules, and nothing else of the room.
 """
 
-__all__ = ["checkpoints", "model", "networks", "preparation", "progress", "samplers", "swap"]
+__all__ = [
+    "checkpoints",
+    "foreign",
+    "loaded",
+    "model",
+    "networks",
+    "preparation",
+    "progress",
+    "samplers",
+    "second_model",
+]

@@ -157,10 +157,7 @@ def _check_keys(title: str, keys: Mapping[str, Any]) -> FileFacts:
         )
     channels = keys[_FIRST_LAYER]["shape"][1]
     if channels != 4:
-        raise CheckpointError(
-            f"source_checkpoint: '{title}' takes {channels} channels (an inpainting, edit or depth checkpoint); "
-            f"{_REFUSAL}. As the target an inpainting checkpoint may be used."
-        )
+        raise _other_channels(title, channels)
     is_sdxl = any(key.startswith(_TEXT[1]) for key in keys)
     if is_sdxl and not any(key.startswith(_SDXL_TEXT) for key in keys):
         raise CheckpointError(f"source_checkpoint: '{title}' is an SDXL refiner; {_REFUSAL}.")
@@ -169,19 +166,51 @@ def _check_keys(title: str, keys: Mapping[str, Any]) -> FileFacts:
     return FileFacts(has_vae=any(key.startswith(_VAE) for key in keys), is_sdxl=is_sdxl)
 
 
+def check_loaded(info: Any, model: Any, target_model: Any) -> None:
+    """Check a source once it is loaded: only then it is known what a file of another format than safetensors holds.
+
+    Args:
+        info: of the source.
+        model: the source's.
+        target_model: the target's.
+
+    Raises:
+        CheckpointError: the source is of a kind that Ditail cannot use, or of another family than the target.
+    """
+    unet = getattr(model.model, "diffusion_model", None)
+    channels = getattr(unet, "in_channels", 4)
+    if unet is None or getattr(model, "is_sd3", False):
+        raise CheckpointError(f"source_checkpoint: '{info.title}' holds no UNet that Ditail knows; {_REFUSAL}.")
+    if channels != 4:
+        raise _other_channels(info.title, channels)
+    _check_families(info, bool(getattr(model, "is_sdxl", False)), target_model)
+
+
+def _other_channels(title: str, channels: int) -> CheckpointError:
+    return CheckpointError(
+        f"source_checkpoint: '{title}' takes {channels} channels (an inpainting, edit or depth checkpoint); "
+        f"{_REFUSAL}. As the target an inpainting checkpoint may be used."
+    )
+
+
+def _check_families(source: Any, is_sdxl: bool, target_model: Any) -> None:
+    if is_sdxl == bool(getattr(target_model, "is_sdxl", False)):
+        return
+    kinds = ("SDXL", "SD1.x or SD2.x")
+    of_source, of_target = kinds if is_sdxl else kinds[::-1]
+    raise CheckpointError(
+        f"source_checkpoint: '{source.title}' is {of_source} and the target is {of_target}; their latents are "
+        f"not the same, so choose a source that is {of_target}."
+    )
+
+
 def check_pair(facts: FileFacts, source: Any, target_model: Any, vae: str | None, *, needs_vae: bool = True) -> None:
     """Check that source and target share a latent space, and that the source has a VAE if it needs one.
 
     Raises:
         CheckpointError: they do not, or it has none.
     """
-    target_is_sdxl = bool(getattr(target_model, "is_sdxl", False))
-    if facts.is_sdxl is not None and facts.is_sdxl != target_is_sdxl:
-        kinds = ("SDXL", "SD1.x or SD2.x")
-        of_source, of_target = kinds if facts.is_sdxl else kinds[::-1]
-        raise CheckpointError(
-            f"source_checkpoint: '{source.title}' is {of_source} and the target is {of_target}; their latents are "
-            f"not the same, so choose a source that is {of_target}."
-        )
+    if facts.is_sdxl is not None:
+        _check_families(source, facts.is_sdxl, target_model)
     if needs_vae and facts.has_vae is False and vae is None and sd_vae.resolve_vae(source.filename).vae is None:
         raise CheckpointError(f"source_vae: '{source.title}' has no VAE of its own; choose a source VAE.")

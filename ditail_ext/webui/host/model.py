@@ -130,9 +130,14 @@ def encode_picture(model: Any, pictures: Tensor) -> Tensor:
         finally:
             model.first_stage_model.to(devices.dtype_vae)
     if not bool(latent.isfinite().all()):
+        half = devices.dtype_vae != torch.float32
         raise PictureError(
-            "The source VAE could not encode the picture in half precision; start the WebUI with --no-half-vae or "
-            "choose another source VAE."
+            "source_vae could not encode the picture"
+            + (
+                " in half precision; start the WebUI with --no-half-vae, or choose another."
+                if half
+                else "; choose another."
+            )
         )
     return latent
 
@@ -171,14 +176,3 @@ def _posterior_means() -> Iterator[None]:
         yield
     finally:
         DiagonalGaussianDistribution.sample = sample
-
-
-@contextmanager
-def original_forward(unet: nn.Module) -> Iterator[None]:
-    """Put aside an instance's own ``forward``, by which another extension replaced the UNet's computation."""
-    replaced = unet.__dict__.pop("forward", None)
-    try:
-        yield
-    finally:
-        if replaced is not None:
-            unet.__dict__["forward"] = replaced

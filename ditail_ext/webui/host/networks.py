@@ -100,6 +100,47 @@ def _activate(tags: Mapping[str, Sequence[Any]]) -> None:
         complaints = sd_hijack.model_hijack.comments[comments:]
         if complaints:
             raise SettingsError("inversion_prompt", f"inversion_prompt: {'; '.join(complaints)}.")
+        _require_loaded(kind, params)
+
+
+def check_tags(tags: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse tags that the host would understand by halves, or not at all, before anything is loaded.
+
+    Raises:
+        SettingsError: a network's strength is no number.
+    """
+    for kind, params in tags.items():
+        for one in params:
+            strengths = [*one.positional[1:3], *(one.named.get(name, "1") for name in ("te", "unet"))]
+            whole = [*one.positional[3:4], *([one.named["dyn"]] if "dyn" in one.named else [])]
+            if not all(_is(float, text) for text in strengths) or not all(_is(int, text) for text in whole):
+                tag = f"<{kind}:{':'.join(str(item) for item in one.items)}>"
+                raise SettingsError(
+                    "inversion_prompt",
+                    f"inversion_prompt: {tag} has a strength that is no number; write it as <{kind}:name:0.8>.",
+                )
+
+
+def _is(kind: type, text: object) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _require_loaded(kind: str, params: Sequence[Any]) -> None:
+    """The host goes on without a LoRA whose file it cannot read, and says so in its console alone."""
+    module = _lora_module()
+    if kind != "lora" or module is None:
+        return
+    active_names = {getattr(network, "mentioned_name", None) or network.name for network in module.loaded_networks}
+    for one in params:
+        if one.positional and one.positional[0] not in active_names:
+            raise SettingsError(
+                "inversion_prompt",
+                f"inversion_prompt: the LoRA '{one.positional[0]}' could not be loaded; choose another or replace it.",
+            )
 
 
 def _active_lists() -> list[list[Any]]:
@@ -116,7 +157,9 @@ def active_now() -> list[list[Any]]:
     found: list[list[Any]] = []
     for network in getattr(module, "loaded_networks", ()):
         strengths = [network.te_multiplier, network.unet_multiplier, network.dyn_dim]
-        found.append([network.name, _changed(getattr(network.network_on_disk, "filename", None)), *strengths])
+        # when it was read, and not what its file is now
+        read = getattr(network, "mtime", None) or _changed(getattr(network.network_on_disk, "filename", None))
+        found.append([network.name, read, *strengths])
     for network in shared.loaded_hypernetworks:
         found.append(
             [network.name, _changed(getattr(network, "filename", None)), getattr(network, "multiplier", None)]
@@ -164,11 +207,16 @@ def known_loras() -> Mapping[str, Any]:
 
 
 def files_of(tags: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
-    """Name and time of change of the LoRA files that tags name, as far as the host knows them."""
+    """Kind, tag, file and its time of change of every network that tags name, as far as the host knows it."""
     known = known_loras()
-    files = []
+    files = [[kind, str(one.items), *_hypernetwork(kind, one)] for kind, params in tags.items() for one in params]
     for params in tags.get("lora", ()):
         found = known.get(params.positional[0]) if params.positional else None
         path = Path(found.filename) if found is not None else None
         files.append([str(path), path.stat().st_mtime_ns if path is not None and path.is_file() else 0])
     return files
+
+
+def _hypernetwork(kind: str, params: Any) -> list[Any]:
+    path = shared.hypernetworks.get(params.positional[0]) if kind == "hypernet" and params.positional else None
+    return [] if path is None else [str(path), _changed(path)]

@@ -37,11 +37,12 @@ def schema() -> dict[str, Any]:
 
 
 def cache_state() -> dict[str, int]:
-    """How many inversions are kept, and the memory they take. The cache guards itself: nobody waits in the queue."""
+    """How many inversions and models are cached, and the memory they take. The caches guard themselves: no queue."""
     kept = cache.trajectories
     features = cache.features
     sizes = {"feature_bytes": features.nbytes, "feature_bytes_in_ram": features.host_nbytes}
-    return {"inversions": len(kept), "bytes": kept.nbytes, **sizes}
+    waiting = {"models": len(cache.models), "model_bytes": cache.models.nbytes}
+    return {"inversions": len(kept), "bytes": kept.nbytes, **sizes, **waiting}
 
 
 def clear_cache() -> dict[str, int]:

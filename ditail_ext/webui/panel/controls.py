@@ -16,19 +16,19 @@ from ...setting import Group, Section
 from ...settings import AUTOMATIC, NO_MIX, SAME_AS_TARGET, TABLE
 from ..cache import memory as cache
 from ..request.arguments import ARGUMENTS
-from ..request.pictures import MASK, PICTURE
+from ..request.pictures import LABELS, MASK, PICTURE
 from .paste import paste
 
 ElemId = Callable[[str], str]
 
 PICTURES = {
     PICTURE: (
-        "Content picture",
+        LABELS[PICTURE],
         "The picture whose structure is kept; it is cropped and resized to the size of the generation. Without one "
         "the source checkpoint generates it, with the same prompt, seed and sampler.",
     ),
     MASK: (
-        "Region mask",
+        LABELS[MASK],
         "For the region of that name, of the picture's proportions: a grey picture, white where to inject in full, "
         "black where not at all, grey for a strength between, so that one mask holds several regions of different "
         "strengths. Or put the picture itself here and paint on it what to inject in full.",

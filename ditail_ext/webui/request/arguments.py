@@ -49,7 +49,11 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
     Raises:
         SettingsError: a name is unknown, a value is wrong, or the region mask is chosen but not there.
     """
-    values = dict(zip(ARGUMENTS, args, strict=False))
+    # A list that was emptied in the panel sends nothing: it stands at its default, as it does before it is touched.
+    emptied = {
+        name: TABLE[name].default for name, value in zip(ARGUMENTS, args, strict=False) if _is_emptied(name, value)
+    }
+    values = {**dict(zip(ARGUMENTS, args, strict=False)), **emptied}
     first = values.get("enabled", False)
     if isinstance(first, Mapping):
         if PICTURE in first and len(args) == len(ARGUMENTS) - 1:
@@ -67,6 +71,16 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
             "region", f"The region is '{MASK_REGION}', but there is no mask; give one, or choose '{EVERYWHERE}'."
         )
     return Request(settings, picture, mask)
+
+
+def _is_emptied(name: str, value: object) -> bool:
+    return value is None and name in TABLE and TABLE[name].kind is str
+
+
+def is_asked_for(args: Sequence[object], overrides: Mapping[str, object] | None = None) -> bool:
+    """Whether :func:`parse_request` would give a request, whatever may be wrong with it."""
+    first = (overrides or {}).get("enabled", args[0] if args else False)
+    return first.get("enabled", True) is True if isinstance(first, Mapping) else first is True
 
 
 def _known(named: Mapping[object, object]) -> dict[str, object]:

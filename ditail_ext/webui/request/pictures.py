@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import io
 from collections.abc import Mapping
 
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops
 
 from ...errors import SettingsError
+from ...pictures import UnreadablePictureError, as_mask, check_size, normal, open_picture
 
 PICTURE = "picture"
 """Name of the argument that carries the content picture, in txt2img."""
 
 MASK = "mask"
 """Name of the argument that carries the region mask."""
+
+LABELS = {PICTURE: "Content picture", MASK: "Region mask"}
+"""What the panel calls them."""
 
 COLOURLESS = 24
 """Difference of a pixel's channels up to which it is grey."""
@@ -46,7 +49,7 @@ def read_mask(value: object, *, chosen: bool = True) -> Image.Image | None:
             )
         return read_mask(below)
     picture = read_picture(value, MASK)
-    return None if picture is None else _grey(picture)
+    return None if picture is None else as_mask(picture)
 
 
 def _is_coloured(picture: Image.Image) -> bool:
@@ -54,16 +57,6 @@ def _is_coloured(picture: Image.Image) -> bool:
     *colours, opacity = picture.convert("RGBA").split()
     differences = (ImageChops.difference(colours[0], other).getextrema()[1] for other in colours[1:])
     return opacity.getextrema()[0] == 255 and max(differences) > COLOURLESS
-
-
-def _grey(picture: Image.Image) -> Image.Image:
-    if _is_transparent(picture):
-        opacity = picture.convert("RGBA").getchannel("A")
-        if opacity.getextrema()[0] < 255:
-            return opacity
-    if picture.mode.startswith("I"):  # 16 bits, which a conversion would cut off
-        picture = picture.convert("I").point(lambda value: value * (1 / 257))
-    return picture.convert("L")
 
 
 def read_picture(value: object, argument: str = PICTURE) -> Image.Image | None:
@@ -81,27 +74,18 @@ def read_picture(value: object, argument: str = PICTURE) -> Image.Image | None:
     """
     if value is None or value == "":
         return None
-    if isinstance(value, Image.Image):
-        return value
-    if not isinstance(value, str):
-        raise SettingsError(argument, f"{argument} must be a picture file in base64, not {type(value).__name__}.")
-    text = value.split(",", 1)[-1] if value.startswith("data:") else value
     try:
-        picture = Image.open(io.BytesIO(base64.b64decode("".join(text.split()), validate=True)))
-        picture.load()
+        if isinstance(value, Image.Image):
+            check_size(value)
+            return normal(value)
+        if not isinstance(value, str):
+            raise SettingsError(argument, f"{argument} must be a picture file in base64, not {type(value).__name__}.")
+        text = value.split(",", 1)[-1] if value.startswith("data:") else value
+        return open_picture(base64.b64decode("".join(text.split()), validate=True))
+    except UnreadablePictureError as error:
+        raise SettingsError(argument, f"{argument} {error}.") from error
     except binascii.Error as error:
         raise SettingsError(argument, f"{argument} is not valid base64; send the bytes of a PNG or JPEG.") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SettingsError(argument, f"{argument} is no picture that can be read; send a PNG or JPEG.") from error
-    picture = ImageOps.exif_transpose(picture)
-    return picture.convert("RGBA") if _is_transparent(picture) else picture
-
-
-def _is_transparent(picture: Image.Image) -> bool:
-    """Whether a picture has an opacity, or a colour that stands for none."""
-    return picture.mode in ("RGBA", "LA", "PA") or (
-        picture.mode in ("1", "L", "P", "RGB") and "transparency" in picture.info
-    )
 
 
 def mask_hash(mask: Image.Image) -> str:

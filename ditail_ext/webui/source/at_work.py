@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from modules import devices, sd_vae, shared
 from torch import Tensor
 
 from ...errors import CheckpointError
+from ..cache import identity
 from ..cache.memory import features
-from ..host import networks
-from ..host.model import original_forward, unet_of
+from ..host import foreign, networks
 from ..host.progress import SourceProgress
-from ..host.swap import source_loaded
-from ..timing import TimeSplit
+from ..host.second_model import another_vae
+from ..timing import Part, TimeSplit
+from .models import give_back, take
 
 
 @dataclass(frozen=True)
@@ -34,38 +35,71 @@ class Source:
         file: str = self.info.filename
         return file == shared.sd_model.sd_checkpoint_info.filename
 
+    def identity(self) -> list[Any]:
+        """What its checkpoint is: what was loaded, for the target; else what the host would load."""
+        return identity.of_model(shared.sd_model) if self.is_target else identity.of_checkpoint(self.info)
+
 
 @contextmanager
 def at_work(source: Source, vae: str | None, progress: SourceProgress, times: TimeSplit) -> Iterator[Any]:
-    """A context in which the source is loaded and computes as it would alone; yields the host's model.
+    """A context in which the source computes as it would alone; yields its model, the loaded one for the host now.
 
-    Without gradients, networks and others' replacements of its UNet's ``forward``; the random numbers of the
-    generation are afterwards what they were, since loading a model draws some.
+    Without gradients, autocast, networks and what other extensions change; the random numbers of the
+    generation are afterwards what they were, since loading a model draws some. The target stays where it is.
 
     Args:
         source: who works.
         vae: the file of the VAE that it needs; ``None`` for the one that the host resolves.
         progress: begun here and ended, whatever happens.
-        times: takes the seconds of the loads.
+        times: takes the seconds of loads and moves.
 
     Raises:
         InversionStopped: Interrupt or Skip was pressed before.
-        CheckpointError: the source cannot be loaded, or the target does not come back.
+        CheckpointError: the source or its VAE cannot be loaded.
     """
     gpus = [devices.device] if devices.device.type == "cuda" else []
     if gpus:
-        features.make_room()  # the swap and the source need it more
+        features.make_room()  # the source needs it more
     try:
         progress.begin()
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=gpus))
             stack.enter_context(torch.no_grad())
+            stack.enter_context(_no_autocast())
             stack.enter_context(networks.none_active())
-            model = stack.enter_context(source_loaded(source.info, vae, times))
-            stack.enter_context(original_forward(unet_of(model)))
+            model = stack.enter_context(_model_of(source, times))
+            stack.enter_context(another_vae(model, vae))
+            stack.enter_context(foreign.set_aside(model))
             yield model
     finally:
         progress.end()
+
+
+@contextmanager
+def _model_of(source: Source, times: TimeSplit) -> Iterator[Any]:
+    """The source's model: the target itself, one that waits in the cache, or one that is loaded now."""
+    if source.is_target:
+        yield shared.sd_model  # the host has its averaged weights, if any, in place by now
+        return
+    second = take(source.info, times)
+    try:
+        with ExitStack() as stack:
+            with times.part(Part.MOVE):
+                model = stack.enter_context(second.at_work())
+            stack.enter_context(model.ema_scope())
+            yield model
+    finally:
+        give_back(second)
+
+
+def _no_autocast() -> AbstractContextManager[Any]:
+    """Autocast is on already where the host prepares a request; the source's parts switch it on where they want it."""
+    stack = ExitStack()
+    if torch.is_autocast_enabled():
+        stack.enter_context(torch.autocast("cuda", enabled=False))
+    if torch.is_autocast_cpu_enabled():
+        stack.enter_context(torch.autocast("cpu", enabled=False))
+    return stack
 
 
 def require_numbers(source: Source, *computed: Tensor) -> None:

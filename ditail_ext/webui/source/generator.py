@@ -17,7 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from ...core import Trace
-from ..cache.keys import KEY, file_identity
+from ...errors import InjectionError
+from ...settings import Settings
+from ..cache import identity
+from ..cache.keys import KEY
 from ..cache.memory import trajectories
 from ..host import networks
 from ..host.model import precision, schedule_of, unet_of
@@ -26,7 +29,7 @@ from ..options import cache_bytes
 from ..shown import ContentPicture
 from ..timing import Part, TimeSplit
 from .at_work import Source, at_work, require_numbers, vae_of
-from .run_request import RunTask, batches, host_request, run_key
+from .run_request import RunTask, batches, host_request, run_key, run_tasks, told_now
 from .tracer import RunTracer
 
 logger = logging.getLogger("ditail")
@@ -52,13 +55,13 @@ class ContentGenerator:
         self._times = times
         self._decode = decode
         file = source.vae or vae_of(source.info)
-        self._decoder = repr([file_identity(file), getattr(shared.opts, "sd_vae_decode_method", None)])
+        self._decoder = repr([identity.of_file(file), getattr(shared.opts, "sd_vae_decode_method", None)])
 
     def traces(self, tasks: Sequence[RunTask]) -> list[Trace]:
         """The trace of each task's run, on the CPU; the source is loaded only if one, or its picture, is missing.
 
         Raises:
-            InversionStopped: Interrupt or Skip was pressed; the target is loaded again.
+            InversionStopped: Interrupt or Skip was pressed.
             DitailError: the source cannot be loaded, or computes no numbers.
         """
         keys = [run_key(self._p, task, self._source) for task in tasks]
@@ -99,7 +102,7 @@ class ContentGenerator:
     def _run(self, model: Any, batch: Mapping[str, RunTask]) -> dict[str, Trace]:
         """One batch of runs; the loaded source's networks are active only in here."""
         run = host_request(self._p, list(batch.values()), model)
-        with _networks_of(run, next(iter(batch.values()))), model.ema_scope():
+        with _networks_of(run, next(iter(batch.values()))):
             run.setup_conds()
             run.extra_generation_params.update(sd_hijack.model_hijack.extra_generation_params)
             sd_models.apply_alpha_schedule_override(model, run)
@@ -160,3 +163,29 @@ def _host_notes_restored() -> Iterator[None]:
     finally:
         hijack.comments[:] = comments
         hijack.extra_generation_params = parameters
+
+
+class GeneratedSources:
+    """The trace of each of a request's images, and the pictures that the source made of them."""
+
+    def __init__(self, p: Any, generator: ContentGenerator, settings: Settings) -> None:
+        """Let the source generate what is not in the cache, with one load of it at most."""
+        self._tasks = run_tasks(p, settings)
+        self._settings = settings
+        self._traces = generator.traces(self._tasks)
+        self.contents = generator.pictures(self._tasks, self._traces)
+
+    def for_images(self, first: int, prompts: Sequence[str], negatives: Sequence[str]) -> list[Trace]:
+        """The traces of some of the request's images.
+
+        Raises:
+            InjectionError: another extension changed a prompt after the source was told it.
+        """
+        tasks = self._tasks[first : first + len(prompts)]
+        told = [(task.prompt, task.negative) for task in tasks]
+        if told != [told_now(self._settings, *pair) for pair in zip(prompts, negatives, strict=True)]:
+            raise InjectionError(
+                "Another extension changes the prompt after the source has generated the content with it; switch it "
+                "off, or give Ditail an inversion prompt of its own."
+            )
+        return list(self._traces[first : first + len(prompts)])

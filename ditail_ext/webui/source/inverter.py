@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from modules import devices, shared
+from modules import shared
 from torch import Tensor
 
 from ...core import InversionRule, Level, NoiseSchedule, SourceTrajectory, invert
 from ...settings import Settings
-from ..cache import disk
-from ..cache.keys import CONDITIONING_OPTIONS, KEY, embeddings_now, file_identity, key_of
+from ..cache import disk, identity
+from ..cache.keys import KEY, key_of
 from ..cache.memory import trajectories
 from ..host import networks
 from ..host.model import encode_picture, noise_predictor, precision, schedule_of
@@ -37,25 +37,6 @@ class InversionTask:
     prompts: InversionPrompts
 
 
-def inversion_tasks(
-    p: Any, settings: Settings, pictures: Sequence[PreparedPicture]
-) -> tuple[list[InversionTask], list[int]]:
-    """The distinct inversions of a request, and for each of its images the index of its own."""
-    batch = min(p.batch_size, len(pictures)) if len(pictures) > 1 else p.batch_size
-    tasks: list[InversionTask] = []
-    sources: list[int] = []
-    for index, (prompt, negative) in enumerate(zip(p.all_prompts, p.all_negative_prompts, strict=True)):
-        picture = pictures[index % batch] if len(pictures) > 1 else pictures[0]
-        prompts = inversion_prompts(settings, prompt, negative)
-        same = (at for at, task in enumerate(tasks) if task.picture is picture and task.prompts == prompts)
-        known = next(same, None)
-        if known is None:
-            known = len(tasks)
-            tasks.append(InversionTask(picture, prompts))
-        sources.append(known)
-    return tasks, sources
-
-
 class Inverter:
     """Inverts a request's pictures along its sampler's levels."""
 
@@ -69,10 +50,10 @@ class Inverter:
         self._jobs = p.n_iter
 
     def trajectories(self, tasks: Sequence[InversionTask]) -> list[SourceTrajectory]:
-        """The trajectory of each task, on the CPU. The source is loaded only if one of them is not in the cache.
+        """The trajectory of each task, on the CPU. The source is at work only if one of them is not in the cache.
 
         Raises:
-            InversionStopped: Interrupt or Skip was pressed; the target is loaded again.
+            InversionStopped: Interrupt or Skip was pressed.
             DitailError: the source cannot be loaded or cannot encode the picture.
         """
         keys = [self._key(task) for task in tasks]
@@ -120,20 +101,18 @@ class Inverter:
 
     def _key(self, task: InversionTask) -> str:
         settings, plan = self._settings, self._plan
-        depends_on = {
-            "picture": task.picture.fingerprint(),
-            "source": file_identity(self._source.info.filename),
-            "vae": file_identity(self._source.vae or vae_of(self._source.info)),
-            "prompts": [task.prompts.positive, task.prompts.negative, task.prompts.tag_text, *self._size.values()],
-            "networks": networks.files_of(task.prompts.tags),
-            "scales": [settings.positive_scale, settings.negative_scale],
-            "rule": [settings.inversion_rule, settings.refinements],
-            "levels": [[level.timestep, level.alpha_bar] for level in (plan.clean, *plan.levels)],
-            "options": [repr(getattr(shared.opts, name, None)) for name in CONDITIONING_OPTIONS],
-            "embeddings": embeddings_now(),
-            "precision": [str(devices.dtype_unet), str(devices.dtype_vae), str(devices.device), self._tiling],
-        }
-        return key_of(depends_on)
+        return key_of(
+            "trajectory",
+            picture=task.picture.fingerprint(),
+            source=self._source.identity(),
+            vae=identity.of_file(self._source.vae or vae_of(self._source.info)),
+            prompts=[*task.prompts.told, *self._size.values()],
+            networks=networks.files_of(task.prompts.tags),
+            scales=[settings.positive_scale, settings.negative_scale],
+            rule=[settings.inversion_rule, settings.refinements],
+            levels=[[level.timestep, level.alpha_bar] for level in (plan.clean, *plan.levels)],
+            tiling=self._tiling,
+        )
 
 
 def _cached(key: str) -> SourceTrajectory | None:
@@ -159,3 +138,45 @@ def _for_source(levels: Sequence[Level], target: NoiseSchedule, source: NoiseSch
     if torch.allclose(target.alpha_bar, source.alpha_bar, rtol=1e-6, atol=0.0):
         return list(levels)
     return [Level(source.at_sigma(level.sigma).timestep, level.alpha_bar) for level in levels]
+
+
+class InvertedSources:
+    """The trajectory of each of a request's images."""
+
+    def __init__(self, p: Any, inverter: Inverter, settings: Settings, pictures: Sequence[PreparedPicture]) -> None:
+        """Invert what the request's images need, with one load of the source at most.
+
+        Args:
+            p: the host's request, its prompts final.
+            inverter: for the request's sampler.
+            settings: checked.
+            pictures: one for all images, or one for each image of a batch.
+        """
+        self._inverter = inverter
+        self._settings = settings
+        self._pictures = pictures
+        self._batch = min(p.batch_size, len(pictures))
+        # The request holds what it needs: the cache may have no room for it all, and its keys may change on the way
+        # (the host lowers its VAE's precision for good once it has computed no numbers).
+        self._done: dict[tuple[object, ...], SourceTrajectory] = {}
+        self.for_images(0, p.all_prompts, p.all_negative_prompts)
+
+    def for_images(self, first: int, prompts: Sequence[str], negatives: Sequence[str]) -> list[SourceTrajectory]:
+        """The trajectories of some of the request's images.
+
+        What was inverted before comes from the cache. Where another extension changed a prompt since (in
+        ``process_batch``), and the inversion has none of its own, the picture is inverted again.
+
+        Args:
+            first: index of the first image.
+            prompts: the main prompts, one an image.
+            negatives: the negative ones.
+        """
+        tasks = []
+        for index, (prompt, negative) in enumerate(zip(prompts, negatives, strict=True), start=first):
+            picture = self._pictures[index % self._batch] if len(self._pictures) > 1 else self._pictures[0]
+            tasks.append(InversionTask(picture, inversion_prompts(self._settings, prompt, negative)))
+        keys = [(id(task.picture), *task.prompts.told) for task in tasks]
+        missing = {key: task for key, task in zip(keys, tasks, strict=True) if key not in self._done}
+        self._done.update(zip(missing, self._inverter.trajectories(list(missing.values())), strict=True))
+        return [self._done[key] for key in keys]

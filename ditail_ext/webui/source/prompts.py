@@ -12,7 +12,7 @@ from modules.processing_scripts.comments import strip_comments
 from ...core import Condition, mix
 from ...settings import Settings
 from ..host.model import encode_prompt
-from ..host.networks import strip_tags
+from ..host.networks import check_tags, strip_tags
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,18 @@ class InversionPrompts:
     tags: Mapping[str, Sequence[Any]]
     tag_text: str
 
+    @property
+    def told(self) -> tuple[str, str, str]:
+        """What the source is told, as one value."""
+        return self.positive, self.negative, self.tag_text
+
 
 def inversion_prompts(settings: Settings, prompt: str, negative_prompt: str) -> InversionPrompts:
     """The inversion's prompts for an image with these main prompts."""
     positive, tags = _prompt(settings.inversion_prompt, prompt)
     negative, more_tags = _prompt(settings.inversion_negative_prompt, negative_prompt)
     tags = {kind: [*tags.get(kind, ()), *more_tags.get(kind, ())] for kind in {*tags, *more_tags}}
+    check_tags(tags)
     text = repr(sorted((kind, [params.items for params in found]) for kind, found in tags.items()))
     return InversionPrompts(positive, negative, tags, text)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...core import BankSlot, Condition, FeatureBank, Injection, Level, Levels, SourcePass, SourceRecorder
 from ...errors import InjectionError
-from ..host.model import noise_predictor, original_forward, precision, schedule_of, unet_of
+from ..host import foreign
+from ..host.model import noise_predictor, precision, schedule_of
 from ..host.progress import stop_asked
 from ..host.samplers import LevelReader, SamplerPlan
 from ..timing import Part, TimeSplit
@@ -81,6 +82,7 @@ class InjectedBatch:
         self._image_cond: Tensor | None = None
         self._step = 0
         self._evaluation = 0
+        self._replays = 0
         self._rows: Iterator[int] = iter(())
         self._read: LevelReader | None = None
         self._attached = False
@@ -112,6 +114,11 @@ class InjectedBatch:
         self._replace(wrapped, "forward", self._replayed(wrapped.forward))
         self._attached = True
 
+    @property
+    def starts_elsewhere(self) -> bool:
+        """Whether the sampler starts at the sources' latents, and not at the host's noise."""
+        return self._latents.start is not None
+
     def require_attached(self) -> None:
         """Check that the sampler that just ran was ours.
 
@@ -122,7 +129,10 @@ class InjectedBatch:
         if self.failure is not None:
             raise self.failure
         if not self._attached:
-            raise InjectionError("The WebUI did not announce its sampler; Ditail needs WebUI 1.10 or newer.")
+            raise InjectionError(
+                "A script samples in a way of its own (as 'img2img alternative test' does), so Ditail has no part in "
+                "it; choose another script."
+            )
 
     def _replace(self, owner: Any, name: str, value: Any) -> None:
         had_own, before = name in owner.__dict__, owner.__dict__.get(name)
@@ -170,8 +180,15 @@ class InjectedBatch:
                 self._bank = self._recorder.bank(self._as_pass(source), self._coming())
             self._evaluation += 1
             self._rows = self._sources_of_rows(kwargs["cond"])
+            replayed = self._replays
             with self._noisy_mask(denoiser, source.latents):
-                return forward(x, sigma, **kwargs)
+                result = forward(x, sigma, **kwargs)
+            if self._replays == replayed and not stop_asked():
+                raise InjectionError(
+                    "This WebUI's sampler, or another extension, goes around the model that Ditail injects into; use "
+                    "AUTOMATIC1111's WebUI 1.10, or switch that extension off."
+                )
+            return result
 
         return evaluate
 
@@ -181,6 +198,7 @@ class InjectedBatch:
         def replay(rows: Tensor, *args: Any, **kwargs: Any) -> Any:
             one_source = self._latents.shape[0] == 1
             sources = None if one_source else list(itertools.islice(self._rows, rows.shape[0]))
+            self._replays += 1
             with self._injection.replay(self._step, self._bank, sources):
                 return forward(rows, *args, **kwargs)
 
@@ -202,7 +220,7 @@ class InjectedBatch:
         if self._image_cond is not None:
             own = self._of_sources(self._image_cond)
             own = torch.cat([own] * (rows.shape[0] // own.shape[0]))
-        with original_forward(unet_of(self._model)), precision():
+        with foreign.set_aside(self._model), precision():
             noise_predictor(self._model, own)(rows, levels, self._empty)
 
     @contextmanager

@@ -2,7 +2,8 @@
 
 What a record pass computes depends on the trajectory, the target's UNet with its mix and its networks, the layers and
 the options that change how the UNet computes; not on prompt, seed, CFG scale or masks. All that goes into the key.
-Where something else may change it unseen (another extension's hooks, an inpainting model's mask), nothing is kept.
+What other extensions change is put aside for it. Where something else may change it unseen (an inpainting model's
+mask), nothing is kept.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 
 from ...core import BankSlot, Shortcut, free_bytes, rows_worth_a_call
 from ...settings import Settings
+from ..cache import identity
 from ..cache import memory as cache
-from ..cache.keys import file_identity, key_of
-from ..host import networks
+from ..cache.keys import key_of
+from ..host import foreign, networks
 from ..options import features_bytes, features_ram_bytes, record_rows
 from .mix import Mix
 
@@ -29,13 +31,11 @@ logger = logging.getLogger("ditail")
 AUTOMATIC_SHARE = 4
 """Of the memory that is free where the UNet computes, one part in so many."""
 
+ROOM_FOR_OTHERS = 2**31
+"""Bytes of a GPU that are left to others when sampling ends; recorded features go to main memory for that."""
+
 AUTOMATIC_RAM_SHARE = 8
 """The same of the main memory beside a GPU: it is page-locked, and nobody else can use it."""
-
-_OPTIONS = (
-    *("cross_attention_optimization", "upcast_attn", "fp8_storage", "cache_fp16_weight", "tiling", "sd_unet"),
-    *("CLIP_stop_at_last_layers", "emphasis", "sd_noise_schedule", "use_downcasted_alpha_bar", "s_min_uncond"),
-)
 
 
 def slots_for(
@@ -52,7 +52,7 @@ def slots_for(
     """
     budget, ram_budget = _budget(), _ram_budget()
     cache.features.resize(budget, ram_budget)
-    if not (budget or ram_budget) or is_low_on_memory() or _is_touched(unet) or _sees_a_picture(unet):
+    if not (budget or ram_budget) or is_low_on_memory() or _sees_a_picture(unet):
         return None
     return partial(cache.features.slot, _key(p, settings, trajectory_keys, mix))
 
@@ -62,23 +62,26 @@ Slots = Callable[[Hashable], BankSlot]
 
 def shortcut_for(unet: nn.Module) -> Shortcut:
     """How much of the replaced work may be left out: none where others watch the layers or move them about."""
-    return Shortcut.REFERENCE if is_low_on_memory() or _is_touched(unet) else Shortcut.PROJECTIONS
+    return Shortcut.REFERENCE if is_low_on_memory() or foreign.is_touched(unet) else Shortcut.PROJECTIONS
 
 
 def rows_ahead(unet: nn.Module) -> Callable[[Tensor], int] | None:
     """How many rows of the source, given those of one level, may be recorded in one call; ``None`` for one level.
 
-    Where somebody else watches the layers, what he makes of them may depend on the step: there each is recorded when
-    it is due.
-
     Args:
         unet: the target's UNet, before anything is hooked.
     """
     asked = record_rows()
-    if is_low_on_memory() or _is_touched(unet) or (asked is None and not _on_gpu()):
+    if is_low_on_memory() or (asked is None and not _on_gpu()):
         return None
     channels = getattr(unet, "model_channels", 320)
     return lambda latents: asked or rows_worth_a_call(latents, channels, _free())
+
+
+def make_room() -> None:
+    """Give a GPU's memory back where others are short of it: a VAE that decodes, hires fix, the next plain request."""
+    if _on_gpu() and _free() < ROOM_FOR_OTHERS:
+        cache.features.make_room()
 
 
 def is_low_on_memory() -> bool:
@@ -109,26 +112,19 @@ def _free() -> int:
     return free_bytes(devices.device) if _on_gpu() else int(psutil.virtual_memory().available)
 
 
-def _is_touched(unet: nn.Module) -> bool:
-    """Whether somebody else's hooks or replaced forwards may change what is recorded."""
-    return any(
-        module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__ for module in unet.modules()
-    )
-
-
 def _sees_a_picture(unet: nn.Module) -> bool:
     """Whether the UNet is given a mask or a picture next to the latent (inpainting, editing), SDXL's included."""
     return getattr(unet, "in_channels", 4) != 4
 
 
 def _key(p: Any, settings: Settings, trajectory_keys: Sequence[str], mix: Mix | None) -> str:
-    depends_on = {
-        "trajectories": list(trajectory_keys),
-        "target": file_identity(shared.sd_model.sd_checkpoint_info.filename),
-        "mix": None if mix is None else mix.identity(),
-        "networks": networks.active_now(),
-        "layers": settings.layer_profile,
-        "options": [repr(getattr(shared.opts, name, None)) for name in _OPTIONS],
-        "computing": [str(devices.dtype_unet), str(devices.device), bool(p.tiling), p.width, p.height],
-    }
-    return key_of(depends_on)
+    return key_of(
+        "features",
+        sources=list(trajectory_keys),
+        target=identity.of_model(shared.sd_model),
+        mix=None if mix is None else mix.identity(),
+        networks=networks.active_now(),
+        layers=settings.layer_profile,
+        tiling=bool(p.tiling),
+        size=[p.width, p.height],
+    )

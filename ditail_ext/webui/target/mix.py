@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...core import check_fit, interpolate, mixed_weights
 from ...errors import CheckpointError
 from ...settings import NO_MIX, Settings
-from ..cache.keys import file_identity
+from ..cache import identity
 from ..host import networks
 from ..host.checkpoints import find_checkpoint, read_keys
 from ..host.model import unet_of
@@ -38,7 +38,7 @@ class Mix:
 
     def identity(self) -> list[Any]:
         """What tells this mix from others of the same target."""
-        return [file_identity(self.info.filename), self.weight]
+        return [identity.of_checkpoint(self.info), self.weight]
 
 
 def find_mix(settings: Settings, model: Any) -> Mix | None:
@@ -80,7 +80,7 @@ def mix_file(settings: Settings) -> list[Any] | None:
     """
     if not _is_named(settings):
         return None
-    return file_identity(find_checkpoint(settings.mix_checkpoint, "mix_checkpoint").filename)
+    return identity.of_checkpoint(find_checkpoint(settings.mix_checkpoint, "mix_checkpoint"))
 
 
 def _is_named(settings: Settings) -> bool:

@@ -100,6 +100,7 @@ CHANGED = Settings(
     attention_weight=0.75,
     region="outside inpaint mask",
     region_blur=0,
+    content="generated",
     show_content=True,
     mix_checkpoint="A.ckpt",
     mix_weight=0.3,

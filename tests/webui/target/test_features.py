@@ -18,7 +18,15 @@ LATENTS = torch.empty(1, 4, 64, 64, device="meta")
 def features(host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module under test, on a GPU with 8 GiB free beside 16 GiB of main memory."""
     monkeypatch.setitem(sys.modules, "psutil", MagicMock())  # the WebUI brings it
-    for name in ("extra_networks", "sd_hijack", "prompt_parser", "processing", "devices", "sd_samplers_common"):
+    for name in (
+        "sd_hijack_unet",
+        "extra_networks",
+        "sd_hijack",
+        "prompt_parser",
+        "processing",
+        "devices",
+        "sd_samplers_common",
+    ):
         monkeypatch.setitem(sys.modules, f"modules.{name}", MagicMock())
         setattr(host.modules, name, sys.modules[f"modules.{name}"])
     host.modules.devices.device = torch.device("cuda")
@@ -41,10 +49,10 @@ def test_on_a_gpu_as_many_rows_as_fill_it(features: ModuleType):
     assert features.rows_ahead(unet())(LATENTS) == 8
 
 
-def test_one_level_at_a_time_where_steps_may_matter_or_memory_does(host: SimpleNamespace, features: ModuleType):
+def test_one_level_at_a_time_where_memory_matters(host: SimpleNamespace, features: ModuleType):
     host.modules.shared.opts.ditail_record_rows = 4
     assert features.rows_ahead(unet())(LATENTS) == 4
-    assert features.rows_ahead(unet(hooked=True)) is None
+    assert features.rows_ahead(unet(hooked=True))(LATENTS) == 4  # what others hook is put aside for the record pass
     host.modules.shared.parallel_processing_allowed = False
     assert features.rows_ahead(unet()) is None
 

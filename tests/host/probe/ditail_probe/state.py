@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import torch
-from modules import extra_networks, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
+from modules import devices, extra_networks, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
 from torch.nn.modules import module as torch_module
 
 from .recorder import loaded_file
@@ -18,6 +18,12 @@ def snapshot() -> dict[str, Any]:
     unet = model.model.diffusion_model
     return {
         "checkpoint": loaded_file(),
+        "object": id(model),
+        "model_attributes": sorted(vars(model)),
+        "embeddings": sorted(sd_hijack.model_hijack.embedding_db.word_embeddings),
+        "low_memory": shared.parallel_processing_allowed,
+        "precision": [str(devices.dtype_unet), str(devices.dtype_vae), devices.fp8, devices.unet_needs_upcast],
+        "padding": sorted({layer.padding_mode for layer in unet.modules() if isinstance(layer, torch.nn.Conv2d)}),
         "vae": sd_vae.get_loaded_vae_name(),
         "loaded_models": [loaded.sd_checkpoint_info.name for loaded in sd_models.model_data.loaded_sd_models],
         "modules": _touched_modules(model),

@@ -1,0 +1,147 @@
+"""Every way in which another extension changes what a UNet computes: found, put aside, put back exactly.
+
+The source's run and the record pass are to compute what the model would alone. The host's own changes stay: its LoRAs
+and attention optimisations are patches of classes, and under ``--medvram`` its hooks move the layers about.
+
+Known ways, and who uses them (read in their sources): a UNet's own ``forward`` (ControlNet), a layer's (NegPiP,
+Regional Prompter, IP-Adapter), a block's ``_forward`` (ControlNet's reference types), forward hooks (Incantations),
+the model's ``apply_model`` (Tiled Diffusion), functions of what the host gives UNets for ``torch`` (FreeU).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from modules import paths_internal, sd_hijack_unet
+from torch import nn
+
+_FORWARDS = ("forward", "_forward")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_OURS_AND_THE_HOST_S = ("ditail_ext", "modules", "torch")
+"""Top-level packages whose hooks stay."""
+
+
+@contextmanager
+def set_aside(model: Any) -> Iterator[None]:
+    """A context in which a model of the host computes as if there were no other extensions.
+
+    Args:
+        model: the host's, loaded or not.
+    """
+    with ExitStack() as undo:
+        for module in _unet_of(model).modules():
+            for name in _FORWARDS:
+                if _is_foreign_forward(module, name):
+                    undo.enter_context(_without(vars(module), name))
+            for name in _HOOKS:
+                hooks = vars(module).get(name)
+                if hooks and any(_is_foreign(hook) for hook in hooks.values()):
+                    undo.enter_context(_only_known(hooks))
+        if "apply_model" in vars(model):
+            undo.enter_context(_without(vars(model), "apply_model"))
+        for name in _replaced_functions():
+            undo.enter_context(_without(vars(sd_hijack_unet.th), name))
+        yield
+
+
+def is_touched(unet: nn.Module) -> bool:
+    """Whether another extension watches or replaces layers of a UNet, so that none may be left out of it."""
+    return any(
+        any(_is_foreign_forward(module, name) for name in _FORWARDS)
+        or any(_is_foreign(hook) for kind in _HOOKS for hook in (vars(module).get(kind) or {}).values())
+        for module in unet.modules()
+    )
+
+
+def tiles(model: Any, sampler: Any) -> str | None:
+    """Who cuts the picture into tiles before the UNet sees it, by the name of the extension; ``None`` for nobody.
+
+    Args:
+        model: the target.
+        sampler: as the host has made it for the request.
+    """
+    for owner, name in ((model, "apply_model"), (sampler.model_wrap_cfg.inner_model, "forward")):
+        if name in vars(owner):
+            return name_of(vars(owner)[name])
+    return None
+
+
+def self_attention(unet: nn.Module) -> str | None:
+    """Who has replaced the block around a self-attention, by the name of the extension; ``None`` for nobody.
+
+    Such a block may run its attention several times, or on other pictures' tokens: nobody could say what of it is
+    the source's.
+    """
+    for block in unet.modules():
+        attention = getattr(block, "attn1", None)
+        for owner in (block, attention) if isinstance(attention, nn.Module) else ():
+            for name in _FORWARDS:
+                if _is_foreign_forward(owner, name):
+                    return name_of(vars(owner)[name])
+    return None
+
+
+def name_of(function: Any) -> str:
+    """The folder of the extension that a function comes from, or the module where it comes from elsewhere."""
+    function = _inner(function)
+    code = getattr(function, "__code__", None) or getattr(vars(type(function)).get("__call__"), "__code__", None)
+    file = Path(code.co_filename) if code is not None else Path()
+    for folder in (paths_internal.extensions_dir, paths_internal.extensions_builtin_dir):
+        if file.is_relative_to(folder):
+            return file.relative_to(folder).parts[0]
+    return str(getattr(function, "__module__", None) or type(function).__name__)
+
+
+def _unet_of(model: Any) -> nn.Module:
+    unet: nn.Module = model.model.diffusion_model
+    return unet
+
+
+def _inner(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__func__", function)
+
+
+def _is_foreign(hook: Any) -> bool:
+    return str(getattr(_inner(hook), "__module__", "")).partition(".")[0] not in _OURS_AND_THE_HOST_S
+
+
+def _is_foreign_forward(module: nn.Module, name: str) -> bool:
+    """Whether an instance has a ``forward`` that is not its class's own, bound (ControlNet leaves such behind)."""
+    own = vars(module).get(name)
+    return own is not None and _inner(own) is not getattr(type(module), name, None)
+
+
+def _replaced_functions() -> list[str]:
+    """Names in the host's stand-in for ``torch`` that are set on the instance: the host has them on the class."""
+    return list(vars(sd_hijack_unet.th))
+
+
+@contextmanager
+def _without(namespace: dict[str, Any], name: str) -> Iterator[None]:
+    value = namespace.pop(name)
+    try:
+        yield
+    finally:
+        namespace[name] = value
+
+
+@contextmanager
+def _only_known(hooks: dict[Any, Callable[..., Any]]) -> Iterator[None]:
+    """Take the foreign ones out of a module's dictionary of hooks, which torch holds on to, and restore its order."""
+    before = dict(hooks)
+    for key, hook in before.items():
+        if _is_foreign(hook):
+            del hooks[key]
+    try:
+        yield
+    finally:
+        since = {key: hook for key, hook in hooks.items() if key not in before}
+        gone = {key for key, hook in before.items() if not _is_foreign(hook) and key not in hooks}
+        hooks.clear()
+        hooks.update({key: hook for key, hook in before.items() if key not in gone} | since)

@@ -1,0 +1,120 @@
+"""What the host keeps outside of a model about the one that it believes to be loaded.
+
+Precision, VAE, text encoder and embeddings of the loaded model lie in variables of the host's modules. A second model
+can only be built, or be at work, if these become its own for that time and are afterwards what they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from modules import devices, sd_hijack, sd_models, sd_unet, sd_vae, shared
+
+_OPTIONS = ("sd_model_checkpoint", "sd_checkpoint_hash")
+"""The host's options that loading a checkpoint writes."""
+
+
+def _variables() -> tuple[tuple[Any, tuple[str, ...]], ...]:
+    """The host's objects, and their variables that belong to the loaded model."""
+    return (
+        (sd_models.model_data, ("sd_model",)),
+        (devices, ("dtype_unet", "fp8", "unet_needs_upcast")),
+        (sd_vae, ("base_vae", "loaded_vae_file", "checkpoint_info")),
+        (sd_hijack.model_hijack, ("clip", "layers", "circular_enabled")),
+        (sd_unet, ("original_forward",)),
+        (shared, ("parallel_processing_allowed",)),
+    )
+
+
+@dataclass(frozen=True)
+class LoadedState:
+    """A model, and the host's variables as they are while that model is the loaded one."""
+
+    model: Any
+    _values: tuple[tuple[Any, ...], ...]
+
+    @classmethod
+    def now(cls) -> LoadedState:
+        """Of the model that is loaded now."""
+        values = tuple(tuple(getattr(owner, name) for name in names) for owner, names in _variables())
+        return cls(sd_models.model_data.sd_model, values)
+
+    @classmethod
+    def of(cls, model: Any) -> LoadedState:
+        """Of a model that the host holds beside the loaded one, as the host would set them for it."""
+        vae = (getattr(model, "base_vae", None), getattr(model, "loaded_vae_file", None), model.sd_checkpoint_info)
+        values = (
+            (model,),
+            (devices.dtype_unet, bool(sd_models.check_fp8(model)), devices.unet_needs_upcast),
+            vae,
+            (model.cond_stage_model, list(model.modules()), False),
+            (sd_unet.original_forward,),
+            (not model.lowvram,),
+        )
+        return cls(model, values)
+
+    def install(self) -> None:
+        """Make the host believe that this model is the loaded one; its list of loaded models stays."""
+        for (owner, names), values in zip(_variables(), self._values, strict=True):
+            for name, value in zip(names, values, strict=True):
+                setattr(owner, name, value)
+
+
+@contextmanager
+def as_if_none_were_loaded() -> Iterator[None]:
+    """A context in which the host holds no model, so that it builds another one beside; all is put back at the end.
+
+    The host throws the loaded model away before it builds one, and counts its models against the user's limit: it
+    finds neither a loaded one nor a list here. The new model is not on the list afterwards either.
+    """
+    data = sd_models.model_data
+    state, held, options = LoadedState.now(), data.loaded_sd_models, shared.opts.data
+    written = {name: options[name] for name in _OPTIONS if name in options}
+    try:
+        data.sd_model, data.loaded_sd_models = None, []
+        yield
+    finally:
+        data.loaded_sd_models = held
+        state.install()
+        for name in _OPTIONS:
+            options.pop(name, None)
+        options.update(written)
+
+
+@contextmanager
+def embeddings_of(model: Any) -> Iterator[None]:
+    """A context in which textual inversions are those that fit a model, which is the loaded one for the host.
+
+    Those of the target serve every model whose text encoder has the target's width. For another one the host's table
+    is filled anew, and put back as it was, object by object: others hold references to its dictionaries.
+    """
+    table = sd_hijack.model_hijack.embedding_db
+    if table.expected_shape in (-1, _width_of(model)):
+        yield
+        return
+    dictionaries = (table.ids_lookup, table.word_embeddings, table.skipped_embeddings)
+    contents = [dict(found) for found in dictionaries]
+    shape, shown = table.expected_shape, table.previously_displayed_embeddings
+    try:
+        table.load_textual_inversion_embeddings(force_reload=True)
+        yield
+    finally:
+        for found, before in zip(dictionaries, contents, strict=True):
+            found.clear()
+            found.update(before)
+        table.expected_shape, table.previously_displayed_embeddings = shape, shown
+
+
+def reload_embeddings_for(model: Any) -> None:
+    """Fill the host's table of textual inversions anew if those of the model before do not fit the one loaded now."""
+    table = sd_hijack.model_hijack.embedding_db
+    if table.expected_shape not in (-1, _width_of(model)):
+        table.load_textual_inversion_embeddings(force_reload=True)
+
+
+def _width_of(model: Any) -> int:
+    width: int = model.cond_stage_model.encode_embedding_init_text(",", 1).shape[1]
+    return width

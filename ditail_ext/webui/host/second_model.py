@@ -1,0 +1,265 @@
+"""A second model beside the loaded one, made by the host's own loader.
+
+The loaded target is never replaced: its object, weights, hooks, networks, VAE and options are what they were, whatever
+becomes of the second model. Where both do not fit on the device, the target's weights wait in main memory meanwhile,
+moved as the host moves a model, in the same object.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from modules import devices, lowvram, paths_internal, script_callbacks, sd_hijack, sd_models, sd_vae, shared
+from torch import nn
+
+from ...core import free_bytes, is_out_of_memory
+from ...errors import CheckpointError
+from .loaded import LoadedState, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
+
+logger = logging.getLogger("ditail")
+
+WORKING_BYTES = 3 * 2**29
+"""What a device needs beside two models for one of them to compute."""
+
+
+class SecondModel:
+    """A model of the host that is not the loaded one.
+
+    Attributes:
+        info: the checkpoint's ``CheckpointInfo``.
+        nbytes: memory that its weights take, in bytes.
+    """
+
+    def __init__(self, info: Any, state: LoadedState) -> None:
+        self.info = info
+        self.state = state
+        weights = [*state.model.parameters(), *state.model.buffers()]
+        self.nbytes = sum(tensor.numel() * tensor.element_size() for tensor in weights)
+
+    @property
+    def model(self) -> Any:
+        """The host's model object."""
+        return self.state.model
+
+    @contextmanager
+    def at_work(self) -> Iterator[Any]:
+        """A context in which the host takes this model, which it yields, for the loaded one."""
+        target = LoadedState.now()
+        tiles = sd_hijack.model_hijack.circular_enabled
+        with target_waiting(self.nbytes):
+            try:
+                self.state.install()
+                sd_models.send_model_to_device(self.model)
+                # What the options say of the noise schedule may have changed since the model was made.
+                sd_models.apply_alpha_schedule_override(self.model)
+                _tile(self.model, tiles)
+                with embeddings_of(self.model):
+                    yield self.model
+            finally:
+                _tile(self.model, False)
+                self.state = LoadedState.now()
+                target.install()
+                if devices.device.type != "cpu":
+                    sd_models.send_model_to_cpu(self.model)
+
+    def release(self) -> None:
+        """Give the weights' memory back, as the host does with a model that it throws away."""
+        sd_models.send_model_to_trash(self.model)
+
+
+def load_beside(info: Any) -> SecondModel:
+    """Build a second model from a checkpoint's file.
+
+    Raises:
+        CheckpointError: the host cannot make a model of it; nothing of the loaded one has changed.
+        torch.cuda.OutOfMemoryError: not even with the target in main memory is there room for it.
+    """
+    size = Path(info.filename).stat().st_size if Path(info.filename).is_file() else 0
+    with target_waiting(size):
+        try:
+            try:
+                return _built(info)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                logger.info("There is no room for a second model; the target's weights wait in main memory")
+            # Outside of the handler, whose traceback would hold on to what was built of the model.
+            with target_waiting(size, always=True):
+                return _built(info)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise _unloadable(info, error) from error
+
+
+def held_by_host(info: Any) -> SecondModel | None:
+    """A checkpoint that the host itself holds beside the loaded one, where its limit lets it hold several."""
+    data = sd_models.model_data
+    for model in data.loaded_sd_models:
+        if model is not data.sd_model and model.sd_checkpoint_info.filename == info.filename:
+            return SecondModel(info, LoadedState.of(model))
+    return None
+
+
+def exchange(second: SecondModel) -> SecondModel:
+    """Make a second model the loaded one, and the loaded one a second model; nothing is read from a file.
+
+    Done as the host takes another of the models that it holds, with the callbacks of a loaded model.
+
+    Raises:
+        torch.cuda.OutOfMemoryError: the device has no room; the loaded one is what it was.
+    """
+    data = sd_models.model_data
+    sd_hijack.model_hijack.apply_circular(False)  # it counts on one model only, and is asked for by each request anew
+    before = LoadedState.now()
+    held = list(data.loaded_sd_models)
+    if devices.device.type != "cpu":
+        sd_models.send_model_to_cpu(before.model)
+    try:
+        second.state.install()
+        sd_models.send_model_to_device(second.model)
+        data.loaded_sd_models[:] = [second.model if model is before.model else model for model in held]
+        data.set_sd_model(second.model, already_loaded=True)
+    except BaseException:
+        before.install()
+        data.loaded_sd_models[:] = held
+        sd_models.send_model_to_device(before.model)
+        raise
+    sd_vae.reload_vae_weights(second.model)
+    reload_embeddings_for(second.model)
+    script_callbacks.model_loaded_callback(second.model)
+    shared.opts.data["sd_checkpoint_hash"] = second.info.sha256
+    return SecondModel(before.model.sd_checkpoint_info, before)
+
+
+def _unloadable(info: Any, error: BaseException) -> CheckpointError:
+    if "meta tensor" in str(error):  # the host's loader leaves there what the file has no weights for
+        why = "lacks weights of a UNet, a text encoder or a VAE; choose a whole checkpoint."
+    else:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        why = f"could not be loaded ({said}); choose another checkpoint or replace the file."
+    return CheckpointError(f"source_checkpoint: '{info.title}' {why}")
+
+
+def _built(info: Any) -> SecondModel:
+    with as_if_none_were_loaded(), _among_ourselves(), sd_models.SkipWritingToConfig():
+        sd_models.load_model(info)
+        state = LoadedState.now()
+    second = SecondModel(info, state)
+    if devices.device.type != "cpu":
+        sd_models.send_model_to_cpu(second.model)
+    return second
+
+
+@contextmanager
+def target_waiting(needed: int, *, always: bool = False) -> Iterator[None]:
+    """A context in which the target leaves its device if there is no room for so many bytes beside it.
+
+    Args:
+        needed: bytes of the second model.
+        always: whatever is free.
+    """
+    target = sd_models.model_data.sd_model
+    if target is None or devices.device.type == "cpu":
+        yield
+        return
+    if getattr(target, "lowvram", False):
+        lowvram.send_everything_to_cpu()  # the host brings each part back when it is called
+        yield
+        return
+    if not always and _free() >= needed + WORKING_BYTES:
+        yield
+        return
+    sd_models.send_model_to_cpu(target)
+    try:
+        yield
+    finally:
+        allowed = shared.parallel_processing_allowed
+        sd_models.send_model_to_device(target)
+        shared.parallel_processing_allowed = allowed
+
+
+def _free() -> int:
+    """Bytes free on the device; 0 where that cannot be known, and the target had better leave."""
+    return free_bytes(devices.device) if devices.device.type == "cuda" else 0
+
+
+@contextmanager
+def _among_ourselves() -> Iterator[None]:
+    """Let the host's loader do to a second model what it does to the loaded one, and nothing to anybody else.
+
+    - The attention optimisation is a patch of classes, in force already; to apply it again would undo other
+      extensions' patches of the same classes.
+    - The textual inversions are the target's.
+    - Callbacks for a loaded model are for the target's. Only the host's own are called (its Lora extension names the
+      layers): another extension would take the second model for the one that is going to sample.
+    """
+    with ExitStack() as undo:
+        hijack = sd_hijack.model_hijack
+        _replace(undo, hijack, "apply_optimizations", lambda option=None: None)
+        _replace(undo, hijack.embedding_db, "load_textual_inversion_embeddings", lambda force_reload=False: None)
+        _replace(undo, script_callbacks, "model_loaded_callback", _tell_the_host_s_own)
+        yield
+
+
+def _replace(undo: ExitStack, owner: Any, name: str, value: Callable[..., Any]) -> None:
+    had_own, before = name in vars(owner), vars(owner).get(name)
+    undo.callback(lambda: setattr(owner, name, before) if had_own else delattr(owner, name))
+    setattr(owner, name, value)
+
+
+def _tell_the_host_s_own(model: Any) -> None:
+    for entry in script_callbacks.ordered_callbacks("model_loaded"):
+        if Path(entry.script).is_relative_to(paths_internal.extensions_builtin_dir):
+            entry.callback(model)
+
+
+def _tile(model: Any, enabled: bool) -> None:
+    """Do to a second model what the host did to the target for tiling pictures; it counts on one model only."""
+    for module in model.modules():
+        if type(module) is nn.Conv2d:
+            module.padding_mode = "circular" if enabled else "zeros"
+
+
+@contextmanager
+def another_vae(model: Any, file: str | None) -> Iterator[None]:
+    """A context in which a model encodes and decodes with a VAE of a file, in a module beside its own.
+
+    Args:
+        model: the host's.
+        file: of the VAE; ``None`` for the model's own, and then nothing happens.
+
+    Raises:
+        CheckpointError: the file holds no VAE that fits.
+    """
+    if file is None or file == getattr(model, "loaded_vae_file", None):
+        yield
+        return
+    own, named = model.first_stage_model, sd_vae.loaded_vae_file
+    other = copy.deepcopy(own)
+    for name in ("encode", "decode"):  # under --medvram these are the host's, and bound to the own VAE
+        vars(other).pop(name, None)
+    other._forward_pre_hooks.clear()
+    try:
+        try:
+            other.load_state_dict(sd_vae.load_vae_dict(file, map_location=shared.weight_load_location))
+        except Exception as error:  # what a damaged file makes the host's reader raise is anything
+            raise CheckpointError(
+                f"source_vae: {Path(file).name} could not be loaded ({type(error).__name__}: {first_line(error)}); "
+                "choose another VAE."
+            ) from error
+        model.first_stage_model = other.to(devices.device, devices.dtype_vae)
+        sd_vae.loaded_vae_file = file  # the host writes its name into infotexts
+        yield
+    finally:
+        model.first_stage_model, sd_vae.loaded_vae_file = own, named
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, cut to what fits into a sentence."""
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]

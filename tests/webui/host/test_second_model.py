@@ -1,0 +1,260 @@
+"""A second model beside the loaded one: where the weights are meanwhile, and that the host's variables come back."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+MIB = 2**20
+
+
+class Model(nn.Module):
+    """As much of a host's model as the second one needs; its device is a note, for there is none but the CPU here."""
+
+    def __init__(self, name: str, width: int = 8) -> None:
+        super().__init__()
+        self.model = nn.Conv2d(4, width, 1)
+        self.first_stage_model = nn.Linear(2, 2)
+        self.sd_checkpoint_info = info(name)
+        self.lowvram, self.is_sdxl, self.place = False, False, "device"
+        self.cond_stage_model = SimpleNamespace(encode_embedding_init_text=lambda *_: torch.zeros(1, width))
+
+
+def info(name: str) -> Any:
+    return SimpleNamespace(filename=f"/nowhere/{name}", title=name, sha256=f"hash of {name}")
+
+
+@pytest.fixture
+def webui(host: SimpleNamespace) -> SimpleNamespace:
+    """A host on a GPU with a free gigabyte more or less; ``webui.log`` has what it was told to move, in order."""
+    log: list[str] = []
+    data = SimpleNamespace(sd_model=Model("target"), loaded_sd_models=[])
+    data.loaded_sd_models.append(data.sd_model)
+
+    def move(model: Any, place: str) -> None:
+        model.place = place
+        log.append(f"{model.sd_checkpoint_info.title} to {place}")
+
+    def load_model(wanted: Any) -> None:
+        assert data.sd_model is None, "the host would throw the loaded model away"
+        log.append(f"load {wanted.title}")
+        table = host.modules.sd_hijack.model_hijack
+        made = Model(wanted.title, width=16 if wanted.title == "wide" else 8)
+        table.apply_optimizations()
+        table.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+        table.clip, table.layers = made.cond_stage_model, list(made.modules())
+        data.sd_model, data.loaded_sd_models = made, [made, *data.loaded_sd_models]
+        host.modules.devices.dtype_unet, host.modules.devices.fp8 = "of the source", True
+        host.modules.shared.opts.data |= {"sd_checkpoint_hash": wanted.sha256, "sd_model_checkpoint": wanted.title}
+        host.modules.script_callbacks.model_loaded_callback(made)
+        if wanted.title == "broken":
+            raise ValueError("no such weights\nand more")
+        if wanted.title == "huge" and log.count("load huge") == 1:
+            raise torch.cuda.OutOfMemoryError("full")
+
+    def set_sd_model(model: Any, already_loaded: bool) -> None:
+        data.sd_model = model
+        data.loaded_sd_models = [model, *(one for one in data.loaded_sd_models if one is not model)]
+
+    data.first, data.set_sd_model = data.sd_model, set_sd_model
+    hijack = SimpleNamespace(clip="the target's", layers=[], circular_enabled=False)
+    hijack.embedding_db = Table(data, log)
+    hijack.apply_optimizations = lambda option=None: log.append("patched classes")
+    hijack.apply_circular = lambda enabled: setattr(hijack, "circular_enabled", enabled)
+    vars(host.modules.sd_models).update(
+        model_data=data,
+        load_model=load_model,
+        send_model_to_cpu=lambda model: move(model, "cpu"),
+        send_model_to_device=lambda model: move(model, "device"),
+        send_model_to_trash=lambda model: move(model, "trash"),
+        apply_alpha_schedule_override=lambda model: None,
+        SkipWritingToConfig=nullcontext,
+        check_fp8=lambda model: False,
+    )
+    callbacks = [
+        SimpleNamespace(script=f"/{where}/x.py", callback=lambda model, where=where: log.append(f"told {where}"))
+        for where in ("builtin", "extensions")
+    ]
+    host.fake(
+        devices={
+            "device": torch.device("cuda"),
+            "dtype_unet": "float16",
+            "dtype_vae": torch.float32,
+            "fp8": False,
+            "unet_needs_upcast": False,
+            "cpu": torch.device("cpu"),
+        },
+        lowvram={"send_everything_to_cpu": lambda: log.append("everything to cpu")},
+        script_callbacks={"ordered_callbacks": lambda kind: callbacks, "model_loaded_callback": lambda model: None},
+        sd_hijack={"model_hijack": hijack},
+        sd_unet={"original_forward": "ldm's"},
+    )
+    vars(host.modules.sd_vae).update(base_vae=None, loaded_vae_file=None, checkpoint_info=None)
+    host.modules.sd_vae.reload_vae_weights = lambda model: log.append(f"vae of {model.sd_checkpoint_info.title}")
+    vars(host.modules.paths_internal).update(extensions_builtin_dir="/builtin")
+    shared = host.modules.shared
+    shared.opts.data, shared.parallel_processing_allowed = {"sd_checkpoint_hash": "hash of target"}, True
+    module = host.load("host.second_model")
+    return SimpleNamespace(
+        log=log, data=data, module=module, modules=host.modules, state=lambda: snapshot(host.modules)
+    )
+
+
+class Table:
+    """Textual inversions that fit the loaded model's text encoder."""
+
+    def __init__(self, data: Any, log: list[str]) -> None:
+        self.ids_lookup: dict[Any, Any] = {}
+        self.word_embeddings: dict[str, Any] = {"of the target": 1}
+        self.skipped_embeddings: dict[str, Any] = {}
+        self.expected_shape, self.previously_displayed_embeddings = 8, ()
+        self._data, self._log = data, log
+
+    def load_textual_inversion_embeddings(self, force_reload: bool = False) -> None:
+        self._log.append("embeddings")
+        self.word_embeddings.clear()
+        self.word_embeddings[f"of {self._data.sd_model.sd_checkpoint_info.title}"] = 1
+
+
+def snapshot(modules: Any) -> dict[str, Any]:
+    hijack, data = modules.sd_hijack.model_hijack, modules.sd_models.model_data
+    return {
+        "model": id(data.sd_model),
+        "place": data.sd_model.place,
+        "held": [id(model) for model in data.loaded_sd_models],
+        "devices": {name: value for name, value in vars(modules.devices).items() if name[0] != "_"},
+        "vae": [modules.sd_vae.base_vae, modules.sd_vae.loaded_vae_file, modules.sd_vae.checkpoint_info],
+        "hijack": {name: value for name, value in vars(hijack).items() if name != "embedding_db"},
+        "embeddings": [dict(hijack.embedding_db.word_embeddings), hijack.embedding_db.expected_shape],
+        "embedding functions": "load_textual_inversion_embeddings" in vars(hijack.embedding_db),
+        "forward": modules.sd_unet.original_forward,
+        "options": dict(modules.shared.opts.data),
+        "allowed": modules.shared.parallel_processing_allowed,
+        "callback": modules.script_callbacks.model_loaded_callback,
+    }
+
+
+def free(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
+    monkeypatch.setattr(webui.module, "free_bytes", lambda device: nbytes)
+
+
+def test_with_room_for_both_the_target_stays_where_it_is(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 2**40)
+    before = webui.state()
+    second = webui.module.load_beside(info("source"))
+    assert webui.state() == before
+    with second.at_work() as model:
+        assert webui.data.sd_model is model is second.model
+        assert webui.data.first.place == "device"
+        assert webui.modules.devices.dtype_unet == "of the source"
+    assert webui.state() == before
+    assert webui.log == ["load source", "told builtin", "source to cpu", "source to device", "source to cpu"]
+    assert second.nbytes == sum(tensor.numel() * 4 for tensor in second.model.parameters())
+
+
+def test_without_room_its_weights_wait_in_main_memory(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 0)
+    before, target = webui.state(), webui.data.first
+    with webui.module.load_beside(info("source")).at_work():
+        assert target.place == "cpu"
+    assert webui.state() == before
+    moves = [entry for entry in webui.log if entry.startswith("target")]
+    assert moves == ["target to cpu", "target to device"] * 2  # to load, and to work
+
+
+@pytest.mark.parametrize("room", [0, 2**40])
+def test_a_source_that_breaks_leaves_nothing(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, room: int):
+    free(webui, monkeypatch, room)
+    before = webui.state()
+    with pytest.raises(Exception, match=r"'broken' could not be loaded \(ValueError: no such weights\); choose"):
+        webui.module.load_beside(info("broken"))
+    assert webui.state() == before
+
+
+def test_out_of_memory_is_tried_again_with_the_target_away(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 2**40)
+    before = webui.state()
+    webui.module.load_beside(info("huge"))
+    assert webui.state() == before
+    assert webui.log.count("load huge") == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, torch.cuda.OutOfMemoryError])
+def test_whatever_happens_at_work_the_target_is_back(
+    webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+):
+    free(webui, monkeypatch, 0)
+    second = webui.module.load_beside(info("source"))
+    before = webui.state()
+    with pytest.raises(error), second.at_work():
+        raise error
+    assert webui.state() == before
+    assert second.model.place == "cpu"
+
+
+def test_a_move_that_fails_leaves_the_target(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 2**40)
+    second = webui.module.load_beside(info("source"))
+    before = webui.state()
+    to_device = webui.modules.sd_models.send_model_to_device
+
+    def fail_once(model: Any) -> None:
+        if model is second.model:
+            raise torch.cuda.OutOfMemoryError("full")
+        to_device(model)
+
+    webui.modules.sd_models.send_model_to_device = fail_once
+    with pytest.raises(torch.cuda.OutOfMemoryError), second.at_work():
+        pytest.fail("at work")
+    assert webui.state() == before
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        webui.module.exchange(second)
+    assert webui.state() == before
+
+
+def test_another_width_of_text_has_embeddings_of_its_own(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 2**40)
+    table = webui.modules.sd_hijack.model_hijack.embedding_db
+    known = table.word_embeddings
+    before = webui.state()
+    with webui.module.load_beside(info("wide")).at_work():
+        assert table.word_embeddings == {"of wide": 1}
+    assert webui.state() == before
+    assert table.word_embeddings is known, "others hold references to the dictionary"
+
+
+def test_tiling_is_the_source_s_too_while_it_works(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 2**40)
+    second = webui.module.load_beside(info("source"))
+    webui.modules.sd_hijack.model_hijack.circular_enabled = True
+    with second.at_work():
+        assert second.model.model.padding_mode == "circular"
+    assert second.model.model.padding_mode == "zeros"
+    assert webui.modules.sd_hijack.model_hijack.circular_enabled
+
+
+def test_exchange(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 2**40)
+    target, before = webui.data.first, webui.state()
+    second = webui.module.load_beside(info("source"))
+    source = second.model
+    other = webui.module.exchange(second)
+    assert (webui.data.sd_model, webui.data.loaded_sd_models) == (source, [source])
+    assert (source.place, target.place, other.model) == ("device", "cpu", target)
+    back = webui.module.exchange(other)
+    assert back.model is source
+    assert webui.state() == before
+
+
+def test_a_model_that_the_host_holds_is_not_loaded_again(webui: SimpleNamespace):
+    held = Model("held")
+    webui.data.loaded_sd_models.append(held)
+    found = webui.module.held_by_host(held.sd_checkpoint_info)
+    assert found.model is held
+    assert webui.module.held_by_host(webui.data.first.sd_checkpoint_info) is None
+    assert webui.module.held_by_host(info("unknown")) is None

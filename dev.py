@@ -19,7 +19,11 @@ STAMP = VENV / "installed"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 USAGE = """usage: python3 dev.py run               the bundled demonstration; writes into out/
        python3 dev.py run ARGUMENTS     python -m ditail_ext ARGUMENTS (see: python3 dev.py run --help)
-       python3 dev.py test [ARGUMENTS]  linter, formatter, type checker and tests (ARGUMENTS go to pytest)"""
+       python3 dev.py test [ARGUMENTS]  linter, formatter, type checker and tests (ARGUMENTS go to pytest)
+       python3 dev.py test --all ...    the same with the full products, marked slow"""
+
+WORKERS = ("-n2", "--dist=loadgroup", "--no-loadscope-reorder")
+"""Two: one keeps a core busy, with the WebUI that it waits for."""
 
 
 def main(arguments: list[str]) -> int:
@@ -81,7 +85,9 @@ def run(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Linter, formatter, type checker, tests; the first failure ends it."""
-    checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["pytest", *arguments])
+    chosen = () if "--all" in arguments else ("-m", "not slow")
+    pytest = ["pytest", *WORKERS, *chosen, *(word for word in arguments if word != "--all")]
+    checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], pytest)
     return next((status for check in checks if (status := in_environment("-m", *check))), 0)
 
 

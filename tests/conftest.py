@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import torch
 # The networks here are so small that an operation costs less than handing it to other threads; several threads
 # only wait for each other, and on a busy machine make the suite many times slower. Sums are also the same every time.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # the same for the programs that tests start
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -1,31 +1,57 @@
-"""A real WebUI for the tests in this folder; without one they are skipped, and the summary says so."""
+"""A real WebUI for the tests in this folder; without one they are skipped, and the summary says so.
+
+A module's mark ``server`` names the WebUI that its tests run on, several names one after the other; ``webui`` and
+``probe`` are that one's. All tests of a server are one group of pytest-xdist's, in one worker, one after the other.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from harness import checkpoints
-from harness.browser import NO_BROWSER, NO_SELENIUM
+from filelock import FileLock
+from harness.models import checkpoints
+from harness.pages.browser import NO_BROWSER, NO_SELENIUM
 from harness.probe import Probe
 from harness.server import WebUI, find_webui, webui_python
+from harness.servers import SETUPS, Servers, key_of, keys_of
 
 NO_WEBUI = "no WebUI found: set WEBUI_DIR to an installed AUTOMATIC1111 WebUI 1.10 to run tests/host"
 
 _HERE = Path(__file__).parent
+_SERVERS = pytest.StashKey[Servers]()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module that names several servers runs on each."""
+    keys = keys_of(metafunc.definition.getparent(pytest.Module))
+    if len(keys) > 1 and "webui" in metafunc.fixturenames:
+        metafunc.parametrize("webui", keys, indirect=True, scope="module")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies here, and skip it where there is no WebUI."""
-    for item in items:
-        if item.path.is_relative_to(_HERE):
-            item.add_marker(pytest.mark.host)
-            if find_webui() is None:
-                item.add_marker(pytest.mark.skip(reason=NO_WEBUI))
+    """Mark what lies here, skip it where there is no WebUI, and put each server's tests together, the most first."""
+    mine = [item for item in items if item.path.is_relative_to(_HERE)]
+    for item in mine:
+        item.add_marker(pytest.mark.host)
+        item.add_marker(pytest.mark.xdist_group(key_of(item)))
+        if find_webui() is None:
+            item.add_marker(pytest.mark.skip(reason=NO_WEBUI))
+    order = list(SETUPS)
+    mine.sort(key=lambda item: order.index(key_of(item)))
+    items[:] = [*mine, *(item for item in items if not item.path.is_relative_to(_HERE))]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End a server after its last test; nobody uses it any more, so few run at the same time."""
+    servers = item.config.stash.get(_SERVERS, None)
+    if servers is not None and (nextitem is None or key_of(nextitem) != key_of(item)):
+        servers.stop(key_of(item))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -38,69 +64,67 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def recipe(*names: str) -> str:
     """Short hash of the harness's files from which something is made."""
-    return hashlib.sha256(b"".join((_HERE / "harness" / name).read_bytes() for name in names)).hexdigest()[:12]
+    folder = _HERE / "harness" / "models"
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()[:12]
 
 
 @pytest.fixture(scope="session")
 def model_files(pytestconfig: pytest.Config) -> Path:
     """Folder with ``checkpoints`` and ``Lora``, made once and kept in pytest's cache."""
-    folder = Path(
-        pytestconfig.cache.mkdir(f"ditail-models-{recipe('checkpoints.py', 'random_weights.py', 'sd1.yaml')}")
-    )
-    checkpoints.make_all(folder)
+    name = f"ditail-models-{recipe('checkpoints.py', 'random_weights.py', 'sd1.yaml')}"
+    folder = Path(pytestconfig.cache.mkdir(name))
+    with FileLock(folder.with_suffix(".lock")):  # of two workers one makes them
+        checkpoints.make_all(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def start_webui(model_files: Path) -> Iterator[Callable[..., WebUI]]:
-    """Starts a WebUI: ``start_webui(flags=[...], options={...}, auth=(user, password), ui_config={...})``.
-
-    The same arguments give the same running one; all end with the session.
-    """
-    running: dict[str, WebUI] = {}
-
-    def start(**how: Any) -> WebUI:
-        key = repr(sorted(how.items()))
-        if key not in running:
-            running[key] = WebUI(model_files, **how)
-        return running[key]
-
-    yield start
-    for webui in running.values():
-        webui.stop()
+def family_files(model_files: Path, pytestconfig: pytest.Config) -> Path:
+    """Narrow SDXL and SD2 checkpoints, made once by the WebUI's own interpreter and kept in pytest's cache."""
+    name = f"ditail-open-clip-{recipe('make_open_clip.py', 'random_weights.py')}"
+    files = Path(pytestconfig.cache.mkdir(name))
+    with FileLock(files.with_suffix(".lock")):
+        if not (files / "complete").is_file():
+            webui = find_webui()
+            assert webui is not None
+            maker = _HERE / "harness" / "models" / "make_open_clip.py"
+            command = [webui_python(webui), maker, webui, model_files / "text-encoder", files]
+            made = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+            assert made.returncode == 0, made.stderr[-2000:]
+            (files / "complete").touch()
+    return files
 
 
 @pytest.fixture(scope="session")
-def webui(start_webui: Callable[..., WebUI]) -> WebUI:
-    """The WebUI that most tests share: checkpoint alpha, limit 1."""
-    return start_webui()
+def servers(model_files: Path, pytestconfig: pytest.Config) -> Iterator[Servers]:
+    """The shared WebUIs of this worker."""
+    servers = pytestconfig.stash[_SERVERS] = Servers(model_files)
+    yield servers
+    servers.stop_all()
 
 
-@pytest.fixture(scope="session")
-def other_families(start_webui: Callable[..., WebUI], model_files: Path, pytestconfig: pytest.Config) -> WebUI:
-    """A WebUI with narrow SDXL and SD2 checkpoints besides (``xl-alpha``, ``xl-beta``, ``sd2-alpha``, ``sd2-beta``).
+@pytest.fixture(scope="module")
+def webui(servers: Servers, request: pytest.FixtureRequest) -> WebUI:
+    """The WebUI that the module's mark names; without one ``main``."""
+    return servers[getattr(request, "param", None) or keys_of(request.node)[0]]
 
-    Made once by the WebUI's own interpreter and kept in pytest's cache.
-    """
-    files = Path(pytestconfig.cache.mkdir(f"ditail-open-clip-{recipe('make_open_clip.py', 'random_weights.py')}"))
-    if not (files / "complete").is_file():
-        webui = find_webui()
-        assert webui is not None
-        maker = _HERE / "harness" / "make_open_clip.py"
-        command = [webui_python(webui), maker, webui, model_files / "text-encoder", files]
-        made = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-        assert made.returncode == 0, made.stderr[-2000:]
-        (files / "complete").touch()
-    started = start_webui(options={"show_progress_type": "Approx cheap"})  # other previews download an SDXL decoder
-    for file in files.iterdir():
-        (started.checkpoints / file.name).symlink_to(file)
-    started.post("/sdapi/v1/refresh-checkpoints")
-    return started
+
+@pytest.fixture(scope="module", autouse=True)
+def same_picture(webui: WebUI) -> Iterator[None]:
+    """An ordinary request makes the same picture before and after each module's tests."""
+
+    def picture() -> list[bytes]:
+        webui.probe.reset()
+        return webui.txt2img(override_settings={"sd_model_checkpoint": "alpha.safetensors"}).pixels
+
+    before = picture()
+    yield
+    assert picture() == before
 
 
 @pytest.fixture
 def probe(webui: WebUI) -> Iterator[Probe]:
-    """The shared WebUI's probe, with all switches off before and after, and nothing kept from another test."""
+    """The WebUI's probe, with all switches off before and after, and nothing kept from another test."""
     webui.post("/ditail/v1/cache/clear")
     webui.probe.reset()
     yield webui.probe

@@ -105,6 +105,13 @@ def circle(size: int = 128, colour: tuple[int, int, int] = (220, 40, 40)) -> Ima
     return Image.fromarray(pixels)
 
 
+def left_half(size: int = 128) -> str:
+    """A mask for inpainting: white, that is regenerated, on the left half; as the API takes pictures."""
+    mask = Image.new("L", (size, size))
+    mask.paste(255, (0, 0, size // 2, size))
+    return encode(mask)
+
+
 def encode(picture: Image.Image) -> str:
     """Base64 of a PNG, as the API takes pictures."""
     buffer = io.BytesIO()

@@ -63,6 +63,11 @@ class Records:
     watched: list[np.ndarray]
 
     @property
+    def switches(self) -> list[str]:
+        """File names of models that were switched to, loaded or held: first the loaded ones."""
+        return [*self.loads, *self.reuses]
+
+    @property
     def rows(self) -> int:
         return sum(call.rows for call in self.calls)
 

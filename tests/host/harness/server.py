@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .client import Client
+from .installed import install
 from .probe import Probe
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-PROBE = REPOSITORY / "tests" / "host" / "probe"
 
 START_LIMIT = 300
 """Seconds; a WebUI starts in ten on a quiet machine."""
@@ -35,7 +35,11 @@ OPTIONS = {
     "grid_save": False,
     "save_images_add_number": False,
     "sd_model_checkpoint": "alpha.safetensors",
+    "show_progress_type": "Approx cheap",  # others download decoders of their own
 }
+
+PORTS = range(20_000, 30_000)
+"""Below those that the system hands out to whoever connects to something."""
 
 
 def find_webui() -> Path | None:
@@ -50,6 +54,23 @@ def webui_python(folder: Path) -> Path:
     return folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a WebUI is started with, beyond what all are; what can be changed while it runs is no reason for another.
+
+    Attributes:
+        flags: of its command line.
+        options: over ``OPTIONS``.
+        auth: name and password of its API.
+        ui_config: defaults of its controls, as a user saved them.
+    """
+
+    flags: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    auth: tuple[str, str] | None = None
+    ui_config: Mapping[str, Any] = field(default_factory=dict)
+
+
 class WebUI(Client):
     """A running WebUI of our own, with a data folder that is thrown away with it.
 
@@ -58,25 +79,17 @@ class WebUI(Client):
         probe: what the UNet saw, and switches to make it fail.
     """
 
-    def __init__(
-        self,
-        files: Path,
-        flags: Sequence[str] = (),
-        options: Mapping[str, Any] | None = None,
-        auth: tuple[str, str] | None = None,
-        ui_config: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, files: Path, setup: Setup) -> None:
         self.data = Path(tempfile.mkdtemp(prefix="ditail-webui-"))
         self._port = _free_port()
-        super().__init__(f"http://127.0.0.1:{self._port}", auth)
+        super().__init__(f"http://127.0.0.1:{self._port}", setup.auth)
         self.probe = Probe(self)
         _lay_out(self.data, files)
-        _write(self.data / "config.json", {**OPTIONS, **(options or {})})
-        _write(self.data / "ui-config.json", ui_config or {})
-        if auth:
-            flags = [*flags, "--api-auth", ":".join(auth)]
+        _write(self.data / "config.json", {**OPTIONS, **setup.options})
+        _write(self.data / "ui-config.json", setup.ui_config)
+        guard = ["--api-auth", ":".join(setup.auth)] if setup.auth else []
         self._log = self.data / "log.txt"
-        self._process = self._start(flags)
+        self._process = self._start([*setup.flags, *guard])
         try:
             self._wait()
         except BaseException:
@@ -91,6 +104,10 @@ class WebUI(Client):
     @property
     def checkpoints(self) -> Path:
         return self.data / "checkpoints"
+
+    @property
+    def loras(self) -> Path:
+        return self.data / "models" / "Lora"
 
     def log(self) -> str:
         """What it has written to its console so far."""
@@ -111,7 +128,7 @@ class WebUI(Client):
             shutil.copyfile(self._log, Path(keep) / f"{self.data.name}.txt")
         shutil.rmtree(self.data, ignore_errors=True)
 
-    def _start(self, flags: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(self, flags: list[str]) -> subprocess.Popen[bytes]:
         webui = find_webui()
         assert webui is not None, "no WebUI to start"
         places = ["--data-dir", self.data, "--ckpt-dir", self.checkpoints, "--port", self._port]
@@ -143,8 +160,7 @@ def _lay_out(data: Path, files: Path) -> None:
         (data / "checkpoints" / file.name).symlink_to(file)
     for file in (files / "Lora").iterdir():
         (data / "models" / "Lora" / file.name).symlink_to(file)
-    (data / "extensions" / "ditail").symlink_to(REPOSITORY, target_is_directory=True)
-    (data / "extensions" / "probe").symlink_to(PROBE, target_is_directory=True)
+    install(data / "extensions")
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:
@@ -158,6 +174,12 @@ def _environment() -> dict[str, str]:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that nobody listens to. By chance: several sessions may look for one while none of theirs listens yet."""
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as attempt:
+            try:
+                attempt.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")

@@ -1,0 +1,31 @@
+"""The extension as an installation has it: copied, in a folder of another name than its script's.
+
+A linked folder is none of the host's extensions: its ``metadata.ini`` is not read, and its callbacks go by another
+name.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PROBE = REPOSITORY / "tests" / "host" / "probe"
+
+FOLDER = "sd-webui-ditail"
+
+PARTS = ("scripts", "ditail_ext", "javascript", "style.css", "install.py", "preload.py", "metadata.ini")
+"""What of the repository a WebUI reads; it has no ``javascript`` as long as the panel needs none."""
+
+
+def install(extensions: Path) -> None:
+    """Copy the extension and the probe into a WebUI's folder of extensions."""
+    unwanted = shutil.ignore_patterns("__pycache__")
+    (extensions / FOLDER).mkdir()
+    for part in PARTS:
+        source, destination = REPOSITORY / part, extensions / FOLDER / part
+        if source.is_dir():
+            shutil.copytree(source, destination, ignore=unwanted)
+        elif source.is_file():
+            shutil.copyfile(source, destination)
+    shutil.copytree(PROBE, extensions / "probe", ignore=unwanted)

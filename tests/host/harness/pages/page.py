@@ -1,0 +1,179 @@
+"""A WebUI's page in a browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+READY = """
+const app = window.gradioApp ? gradioApp() : document;
+return app.querySelector('#txt2img_generate') !== null && app.querySelector('#setting_sd_model_checkpoint') !== null
+    && app.querySelector('#script_img2img_ditail_enabled') !== null;
+"""
+
+DRAWN = """
+const picture = gradioApp().querySelector(arguments[0] + ' img');
+return picture !== null && picture.complete && picture.naturalWidth > 0;
+"""
+
+SET_VALUE = """
+const input = gradioApp().querySelector(arguments[0]);
+input.value = arguments[1];
+input.dispatchEvent(new Event('input', {bubbles: true}));
+input.dispatchEvent(new Event('change', {bubbles: true}));
+"""
+
+
+def wait(condition: Callable[[], Any], what: str, limit: float = 120) -> Any:
+    """Ask again until there is an answer.
+
+    Raises:
+        AssertionError: there was none within ``limit`` seconds.
+    """
+    answer = ask(condition, limit)
+    if not answer:
+        raise AssertionError(f"waited {limit} s for {what}")
+    return answer
+
+
+def ask(condition: Callable[[], Any], limit: float) -> Any:
+    """Ask again until there is an answer; the last one if there was none within ``limit`` seconds."""
+    end = time.monotonic() + limit
+    while not (answer := condition()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return answer
+
+
+class Page:
+    """The WebUI's page in a browser."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self.driver = driver
+        self.url = url
+        # a window that another browser's lies over has no focus, and its drop-downs never open
+        driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
+        self.open()
+
+    def open(self) -> None:
+        """Load the page, or load it again; what it logged before is forgotten."""
+        self.driver.get_log("browser")
+        self.driver.get(self.url)
+        wait(self._ready, "the page")
+        time.sleep(2)  # its scripts attach themselves to what has just been drawn
+
+    def run(self, script: str, *args: Any) -> Any:
+        return self.driver.execute_script(script, *args)
+
+    def tab(self, name: str) -> None:
+        """Show ``txt2img`` or ``img2img``."""
+        self.run(f"switch_to_{name}()")
+        wait(lambda: self.run("return get_uiCurrentTabContent().id") == f"tab_{name}", f"tab {name}")
+
+    def click(self, selector: str) -> None:
+        self.run("gradioApp().querySelector(arguments[0]).click()", selector)
+
+    def set(self, selector: str, value: object) -> None:
+        """Type into a control."""
+        self.run(SET_VALUE, selector, value)
+        time.sleep(0.2)
+
+    def options(self, selector: str) -> list[str]:
+        """What a drop-down offers."""
+        self.run("gradioApp().querySelector(arguments[0]).focus()", f"{selector} input")
+        script = "return [...gradioApp().querySelectorAll(arguments[0])].map(item => item.ariaLabel)"
+        found = wait(lambda: self.run(script, f"{selector} ul.options li"), "the choices", 10)
+        self.run("gradioApp().querySelector(arguments[0]).blur()", f"{selector} input")
+        return found
+
+    def choose(self, selector: str, option: str) -> None:
+        """Take an entry of a drop-down, as the mouse does."""
+        item = f"{selector} ul.options li[aria-label='{option}']"
+        found = "return gradioApp().querySelector(arguments[0]) !== null"
+        again = "const input = gradioApp().querySelector(arguments[0]); input.blur(); input.focus()"
+        self.run(again, f"{selector} input")
+        # on a busy machine the first focus may come before the page listens to it
+        wait(lambda: self.run(found, item) or self.run(again, f"{selector} input"), f"the choice {option}", 60)
+        press = "gradioApp().querySelector(arguments[0]).dispatchEvent(new MouseEvent('mousedown', {bubbles: true}))"
+        self.run(press, item)
+        wait(lambda: self.value(f"{selector} input") == option, f"{option} to be chosen", 10)
+
+    def upload(self, selector: str, file: Path) -> None:
+        """Give a picture to a control."""
+        from selenium.webdriver.common.by import By
+
+        self.driver.find_element(By.CSS_SELECTOR, f"{selector} input[type=file]").send_keys(str(file))
+        wait(lambda: self.run(DRAWN, selector), "the picture to be shown", 60)
+        time.sleep(1)  # what can be painted on takes its value from the canvas, after the picture
+
+    def generate(self, tab: str, started: Callable[[], Any], what: str) -> Any:
+        """Click Generate and wait until it has ``started``, or shown; an error of the request ends the test with it.
+
+        A click that had no effect, nor an error, is repeated: a busy page may have been drawing itself anew.
+        """
+
+        def answer() -> Any:
+            found = started()
+            if not found and (error := self.text(f"#html_log_{tab} .error")):
+                raise AssertionError(f"{error} (while waiting for {what})")
+            return found
+
+        self.click(f"#{tab}_generate")
+        time.sleep(0.3)
+        if not ask(lambda: answer() or self.visible(f"#{tab}_interrupt"), 20):
+            self.click(f"#{tab}_generate")
+        return wait(answer, what)
+
+    def paint(self, selector: str, across: float, down: float) -> None:
+        """Draw one line over a sketch, from its middle, in parts of its width and height."""
+        from selenium.webdriver import ActionChains
+        from selenium.webdriver.common.by import By
+
+        canvas = wait(lambda: self._canvas(By.CSS_SELECTOR, f"{selector} canvas"), "something to paint on", 20)
+        size = canvas.size
+        move = ActionChains(self.driver).move_to_element(canvas).click_and_hold()
+        for part in (0.25, 0.5, 0.75, 1.0):
+            move = move.move_to_element_with_offset(
+                canvas, round(across * part * size["width"]), round(down * part * size["height"])
+            )
+        move.release().perform()
+        time.sleep(0.5)
+
+    def _canvas(self, by: str, selector: str) -> Any:
+        """The sketch's uppermost layer, which takes the mouse."""
+        found = [element for element in self.driver.find_elements(by, selector) if element.size["width"] > 0]
+        return max(found, key=lambda element: int(element.value_of_css_property("z-index") or 0), default=None)
+
+    def value(self, selector: str) -> Any:
+        return self.run("return gradioApp().querySelector(arguments[0]).value", selector)
+
+    def checked(self, selector: str) -> bool:
+        return self.run("return gradioApp().querySelector(arguments[0]).checked", selector)
+
+    def visible(self, selector: str) -> bool:
+        shown = "const e = gradioApp().querySelector(arguments[0]); return e !== null && e.offsetParent !== null"
+        return self.run(shown, selector)
+
+    def text(self, selector: str) -> str:
+        return self.run("return gradioApp().querySelector(arguments[0])?.innerText || ''", selector)
+
+    def shoot(self, selector: str, file: Path) -> None:
+        """A picture of one element."""
+        from selenium.webdriver.common.by import By
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.driver.find_element(By.CSS_SELECTOR, selector).screenshot(str(file))
+
+    def severe(self) -> list[str]:
+        """Errors in the console, but for those of other hosts that could not be reached."""
+        entries = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        return [text for text in entries if self.url in text or "://" not in text.split(" ", 1)[0]]
+
+    def _ready(self) -> bool:
+        from selenium.common.exceptions import WebDriverException
+
+        try:
+            return bool(self.run(READY))
+        except WebDriverException:
+            return False

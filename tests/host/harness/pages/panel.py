@@ -1,0 +1,36 @@
+"""Ditail's panel in the page: its controls by their names, and a generation by a click."""
+
+from __future__ import annotations
+
+from .page import Page, wait
+
+
+def control(tab: str, name: str, kind: str = "input") -> str:
+    """Selector of a setting's control."""
+    return f"#script_{tab}_ditail_{name} {kind}"
+
+
+def number(tab: str, name: str) -> str:
+    """Selector of the number beside a slider."""
+    return control(tab, name, "input[type=number]")
+
+
+def enable(page: Page, tab: str) -> None:
+    """Go to the tab and open the panel."""
+    page.tab(tab)
+    page.click(control(tab, "enabled", ".label-wrap"))
+    wait(lambda: page.visible(f"#script_{tab}_ditail_source_checkpoint"), "the panel to open")
+
+
+def small(page: Page, tab: str) -> None:
+    """A generation that takes a second."""
+    for name, value in (("width", 128), ("height", 128), ("steps", 5)):
+        page.set(f"#{tab}_{name} input[type=number]", value)
+    page.set(f"#{tab}_prompt textarea", "a red circle")
+
+
+def generate(page: Page, tab: str) -> str:
+    """Click, wait for the picture, give its infotext."""
+    pictures = f"return gradioApp().querySelectorAll('#{tab}_gallery img').length"
+    page.generate(tab, lambda: page.run(pictures), "a picture")
+    return wait(lambda: page.text(f"#html_info_{tab}"), "the infotext")

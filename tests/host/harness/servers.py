@@ -1,0 +1,66 @@
+"""The WebUIs that the tests share: which there are, which runs, and whose turn it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .server import Setup, WebUI
+
+AUTH = ("someone", "secret")
+
+CONFIGURED = {"customscript/ditail.py/img2img/Negative scale (β)/value": 1.5}
+"""What a user has saved as a default of their own."""
+
+SETUPS = {
+    "main": Setup(),
+    "held": Setup(options={"sd_checkpoints_limit": 2}),
+    "panel": Setup(auth=AUTH, ui_config=CONFIGURED),
+    "others": Setup(),
+    "medvram": Setup(flags=("--medvram",)),
+    "lowvram": Setup(flags=("--lowvram",)),
+}
+"""By key, the longest-running first.
+
+``main`` loads each checkpoint that is wanted into the place of the one before; ``held`` has two in memory, for
+whatever is not about loading: it is three times as fast. ``others`` has further checkpoints.
+"""
+
+MAIN = "main"
+
+
+class Servers:
+    """Starts each when it is first asked for; ends it when told that its last test is over."""
+
+    def __init__(self, files: Path) -> None:
+        self._files = files
+        self._running: dict[str, WebUI] = {}
+
+    def __getitem__(self, key: str) -> WebUI:
+        if key not in self._running:
+            self._running[key] = WebUI(self._files, SETUPS[key])
+        return self._running[key]
+
+    def stop(self, key: str) -> None:
+        """End one; nothing where it does not run."""
+        webui = self._running.pop(key, None)
+        if webui is not None:
+            webui.stop()
+
+    def stop_all(self) -> None:
+        """End them all."""
+        for key in list(self._running):
+            self.stop(key)
+
+
+def keys_of(module: pytest.Module | None) -> tuple[str, ...]:
+    """The servers on which a module's tests run, by its mark ``server``."""
+    mark = module.get_closest_marker("server") if module is not None else None
+    return mark.args if mark is not None else (MAIN,)
+
+
+def key_of(item: pytest.Item) -> str:
+    """The server of one test."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return parameters.get("webui") or keys_of(item.getparent(pytest.Module))[0]

@@ -1,0 +1,37 @@
+"""A host before, in and after a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .server import WebUI
+
+
+@contextmanager
+def unchanged_host(webui: WebUI) -> Iterator[None]:
+    """The host's state is the same afterwards; before, the cache is empty and the option's checkpoint loaded.
+
+    What an ordinary request draws is compared once for each module (see ``same_picture`` in ``conftest.py``): the
+    state holds all that it follows from, weights included.
+    """
+    assert webui.post("/ditail/v1/cache/clear").status == 200
+    webui.probe.reset()
+    assert webui.txt2img(steps=1).status == 200  # what another test left loaded, or merged into the weights, goes
+    before = webui.probe.state()
+    yield
+    webui.probe.reset()
+    after = webui.probe.state()
+    assert {name: (before[name], after[name]) for name in before if before[name] != after[name]} == {}
+
+
+@contextmanager
+def options(webui: WebUI, values: dict[str, Any]) -> Iterator[None]:
+    """Options for the time of a test. (Given with a request the WebUI does not restore those never saved.)"""
+    before = {name: webui.get("/sdapi/v1/options").body[name] for name in values}
+    assert webui.post("/sdapi/v1/options", values).status == 200
+    try:
+        yield
+    finally:
+        webui.post("/sdapi/v1/options", before)

@@ -117,7 +117,7 @@ def say_of_the_start(p: Any, plan: SamplerPlan) -> None:
         p.comment(f"Ditail: {p.sampler_name} adds noise on the way, so the picture's start is not preserved.")
     elif len(p.all_prompts) > len(set(zip(p.all_prompts, p.all_negative_prompts, strict=True))):
         p.comment(
-            f"Ditail: the seed has no effect with {p.sampler_name}, which starts at the inverted picture; images of one "
+            f"Ditail: the seed has no effect with {p.sampler_name}, which starts at the inverted picture; images of a "
             "picture and prompt are equal."
         )
 

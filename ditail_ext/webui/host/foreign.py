@@ -1,7 +1,8 @@
 """Every way in which another extension changes what a UNet computes: found, put aside, put back exactly.
 
-The source's run and the record pass are to compute what the model would alone. The host's own changes stay: its LoRAs
-and attention optimisations are patches of classes, and under ``--medvram`` its hooks move the layers about.
+The source's run and the record pass are to compute what the model would alone. The host's own changes stay, and those
+of the extensions that come with it: its LoRAs and attention optimisations are patches of classes, and under
+``--medvram`` its hooks move the layers about.
 
 Known ways, and who uses them (read in their sources): a UNet's own ``forward`` (ControlNet), a layer's (NegPiP,
 Regional Prompter, IP-Adapter), a block's ``_forward`` (ControlNet's reference types), forward hooks (Incantations),
@@ -87,9 +88,7 @@ def self_attention(unet: nn.Module) -> str | None:
 
 def name_of(function: Any) -> str:
     """The folder of the extension that a function comes from, or the module where it comes from elsewhere."""
-    function = _inner(function)
-    code = getattr(function, "__code__", None) or getattr(vars(type(function)).get("__call__"), "__code__", None)
-    file = Path(code.co_filename) if code is not None else Path()
+    function, file = _inner(function), _file_of(function)
     for folder in (paths_internal.extensions_dir, paths_internal.extensions_builtin_dir):
         if file.is_relative_to(folder):
             return file.relative_to(folder).parts[0]
@@ -108,13 +107,27 @@ def _inner(function: Any) -> Any:
 
 
 def _is_foreign(hook: Any) -> bool:
-    return str(getattr(_inner(hook), "__module__", "")).partition(".")[0] not in _OURS_AND_THE_HOST_S
+    top = str(getattr(_inner(hook), "__module__", "")).partition(".")[0]
+    return top not in _OURS_AND_THE_HOST_S and not _is_built_in(hook)
+
+
+def _is_built_in(function: Any) -> bool:
+    """Whether a function is of an extension that comes with the host (Hypertile leaves wrappers when it is off)."""
+    return _file_of(function).is_relative_to(paths_internal.extensions_builtin_dir)
+
+
+def _file_of(function: Any) -> Path:
+    function = _inner(function)
+    code = getattr(function, "__code__", None) or getattr(vars(type(function)).get("__call__"), "__code__", None)
+    return Path(code.co_filename) if code is not None else Path()
 
 
 def _is_foreign_forward(module: nn.Module, name: str) -> bool:
     """Whether an instance has a ``forward`` that is not its class's own, bound (ControlNet leaves such behind)."""
     own = vars(module).get(name)
-    return own is not None and _inner(own) is not getattr(type(module), name, None)
+    if own is None or _inner(own) is getattr(type(module), name, None):
+        return False
+    return not _is_built_in(own)
 
 
 def _replaced_functions() -> list[str]:

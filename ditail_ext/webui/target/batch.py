@@ -183,7 +183,8 @@ class InjectedBatch:
             replayed = self._replays
             with self._noisy_mask(denoiser, source.latents):
                 result = forward(x, sigma, **kwargs)
-            if self._replays == replayed and not stop_asked():
+            # A refiner takes over within an evaluation, which then is its own.
+            if self._replays == replayed and denoiser.inner_model is wrapped and not stop_asked():
                 raise InjectionError(
                     "This WebUI's sampler, or another extension, goes around the model that Ditail injects into; use "
                     "AUTOMATIC1111's WebUI 1.10, or switch that extension off."

@@ -23,7 +23,7 @@ class TestRefusals:
     def refused(self, webui: WebUI, name: str, *words: str) -> None:
         answer = webui.img2img(mixed(0.5, name))
         assert answer.status == 422, answer.body
-        assert answer.sentence.startswith("mix_checkpoint: ")
+        assert answer.sentence.startswith("Ditail: Mix target with: ")
         assert answer.sentence.endswith(".")
         assert all(word in answer.sentence for word in (name, *words)), answer.sentence
 

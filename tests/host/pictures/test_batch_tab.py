@@ -87,7 +87,7 @@ def test_each_picture_is_inverted_and_the_second_run_inverts_nothing(
         first = press(tab, folder)
         records = probe.records()
         assert len(first.pictures) == inversions(records) == 5
-        assert records.loads == ["beta.safetensors", "alpha.safetensors"] * 5
+        assert records.loads == ["beta.safetensors"]
         assert webui.get("/ditail/v1/cache").body["inversions"] == 5
         probe.reset()
         second = press(tab, folder)
@@ -100,19 +100,18 @@ def test_each_picture_is_inverted_and_the_second_run_inverts_nothing(
     assert len(set(first.pixels)) == 5
 
 
-def test_two_checkpoints_in_memory_are_loaded_once_for_the_folder(
+def test_where_no_source_may_wait_it_is_loaded_for_each_picture(
     webui: WebUI, probe: Probe, tab: Img2ImgTab, folder: Path
 ):
     expected = press(tab, folder).pixels
     webui.post("/ditail/v1/cache/clear")
     probe.reset()
-    with options(webui, {"sd_checkpoints_limit": 2}):
+    with options(webui, {"ditail_models_mb": 0}):
         shown = press(tab, folder)
         records = probe.records()
     assert inversions(records) == 5
-    assert records.loads == ["beta.safetensors"]
+    assert records.loads == ["beta.safetensors"] * 5
     assert shown.pixels == expected
-    webui.txt2img(steps=1)  # and one is held again
 
 
 def test_batch_size_and_count_invert_each_picture_once(

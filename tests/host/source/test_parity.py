@@ -51,10 +51,10 @@ def test_parity(
 
 
 def test_a_source_loaded_in_place(webui: WebUI, probe: Probe, model_files: Path):
-    """The host loads it into the target's own object, and the target into it again."""
+    """Two checkpoints of one configuration: the host would load the one into the other's object."""
     override = {"sd_model_checkpoint": "twin.ckpt"}
     records = generate(webui, probe, "twin.safetensors", override_settings=override)
-    assert records.loads[-2:] == ["twin.safetensors", "twin.ckpt"]
+    assert records.loads[-2:] == ["twin.ckpt", "twin.safetensors"]
     reference = Reference(model_files, "twin.safetensors", "alpha.safetensors")
     start = reference.trajectory(circle(), ddim_path(reference), SETTINGS).start
     first = next(call for call in records.calls if call.sampling and call.rows == 2)

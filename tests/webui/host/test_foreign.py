@@ -180,6 +180,19 @@ def test_a_bound_forward_of_the_class_s_own_is_no_patch(foreign: SimpleNamespace
         assert vars(unet)["forward"] is kept
 
 
+def test_what_comes_with_the_host_is_no_patch(foreign: SimpleNamespace):
+    """Hypertile leaves its wrappers on the layers when it is switched off."""
+    attention = foreign.model.model.diffusion_model.block.attn1
+    wrapper = functools.partial(
+        written_in("/webui/extensions-builtin/hypertile/hypertile.py"), original=attention.forward
+    )
+    attention.forward = wrapper
+    assert foreign.self_attention(foreign.model.model.diffusion_model) is None
+    assert not foreign.is_touched(foreign.model.model.diffusion_model)
+    with foreign.set_aside(foreign.model):
+        assert vars(attention)["forward"] is wrapper
+
+
 def test_ours_and_the_host_s_hooks_stay_and_new_ones_too(foreign: SimpleNamespace):
     layer = foreign.model.model.diffusion_model.block.attn1.to_q
     called: list[str] = []

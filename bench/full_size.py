@@ -28,6 +28,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from ditail_ext.core import Injection
 from ditail_ext.settings import Settings
 from ditail_ext.standalone import job as host
+from ditail_ext.standalone import target
 from ditail_ext.standalone.architecture import SD1_CONFIG, build_unet, build_vae
 from ditail_ext.standalone.checkpoint import TEXT, UNET, VAE
 from ditail_ext.standalone.model import Compute, Model
@@ -97,7 +98,7 @@ def measured(watch: Stopwatch) -> Any:
     with (
         mock.patch.object(Injection, "record", watch.timed("record", Injection.record)),
         mock.patch.object(host, "invert", watch.timed("invert", host.invert)),
-        mock.patch.object(host, "sample", watch.timed("sample", host.sample)),
+        mock.patch.object(target, "sample", watch.timed("sample", target.sample)),
         mock.patch.object(Model, "encode_picture", watch.timed("encode", Model.encode_picture)),
         mock.patch.object(Model, "decode_picture", watch.timed("decode", Model.decode_picture)),
     ):
@@ -114,11 +115,11 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     source = write_checkpoint(args.folder / "source.safetensors", 1)
-    target = write_checkpoint(args.folder / "target.safetensors", 2)
+    checkpoint = write_checkpoint(args.folder / "target.safetensors", 2)
     compute = Compute.choose(args.device, "auto")
     watch = Stopwatch(compute.device)
     sampling = Sampling("a portrait photo", "blurry", args.steps, 7.5)
-    job = host.Job(args.photo, target, source, sampling, Settings())
+    job = host.Job(args.photo, checkpoint, source, sampling, Settings())
     started = time.perf_counter()
     with measured(watch):
         host.run(job, compute)

@@ -17,7 +17,7 @@ from PIL import Image
 from demo.run import SCENE, checkpoint
 from demo.sample import sheet
 from demo.styles import CHECKPOINT_STYLES, draw
-from demo.train_unet import SIDE
+from demo.train.unet import SIDE
 from demo.world import Scene, caption, make_scene
 from ditail_ext.settings import Settings
 from ditail_ext.standalone.job import Job, run

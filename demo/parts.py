@@ -17,11 +17,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from demo import latents, lora, stage
+from demo import lora
 from demo.nets import Vae, make_unet
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import TextEncoder, Vocabulary, neutral
-from demo.train_unet import SIDE
+from demo.train import latents, stage
+from demo.train.unet import SIDE
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from demo.assemble import assemble
 from demo.parts import SHIPPED
 from demo.styles import draw
-from demo.train_unet import SIDE
+from demo.train.unet import SIDE
 from demo.world import caption, make_scene
 from ditail_ext.standalone.cli import main as ditail
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from demo.nets import alphas_cumprod
 from demo.parts import SHIPPED, UNETS, Models, load
 from demo.styles import LORA_STYLE
-from demo.train_unet import SIDE
+from demo.train.unet import SIDE
 from demo.world import caption, make_scene
 
 log = logging.getLogger(__name__)

@@ -226,3 +226,56 @@ def test_no_room_is_called_utils():
 def test_scripts_holds_one_file_at_most():
     """The WebUI runs every file in there as a script."""
     assert len(python_files(ROOT / "scripts")) <= 1
+
+
+LINES, BODY, ARGUMENTS = 250, 40, 6
+"""A file, a function's body without its docstring, a constructor's arguments: so much at most."""
+
+LARGER = {
+    "ditail_ext/settings.py": "the table: one row a setting",
+    "tests/standalone/bad_inputs.py": "a table: one row a wrong input",
+    "tests/webui/host/test_second_model.py": "half of it is the host that it needs",
+    "tests/test_architecture.py": "one story: the fences",
+}
+MORE_ARGUMENTS = {
+    "ditail_ext/core/injection/injection.py": "the method's own settings, by name alone, all but the windows with defaults",
+    "tests/webui/conftest.py": "the WebUI's own signature",
+}
+
+
+def every_file() -> list[Path]:
+    return [path for path in python_files(*(ROOT / name for name in FOLDERS)) if "golden" not in path.parts]
+
+
+FOLDERS = ("ditail_ext", "scripts", "bench", "demo", "tests")
+
+
+def functions(path: Path) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(parse(path)) if isinstance(node, ast.FunctionDef)]
+
+
+def body_lines(function: ast.FunctionDef) -> int:
+    doc = function.body[0] if ast.get_docstring(function) is not None else None
+    said = 0 if doc is None else (doc.end_lineno or 0) - doc.lineno + 1
+    return (function.end_lineno or 0) - function.lineno + 1 - said
+
+
+def test_rooms_are_small():
+    long = {str(path.relative_to(ROOT)) for path in every_file() if path.read_text("utf-8").count("\n") > LINES}
+    assert long <= set(LARGER)
+    assert not [
+        (str(path.relative_to(ROOT)), function.name)
+        for path in every_file()
+        for function in functions(path)
+        if body_lines(function) > BODY
+    ]
+
+
+def test_constructors_take_few_arguments():
+    many = {
+        str(path.relative_to(ROOT))
+        for path in every_file()
+        for function in functions(path)
+        if function.name == "__init__" and len(function.args.args + function.args.kwonlyargs) - 1 > ARGUMENTS
+    }
+    assert many == set(MORE_ARGUMENTS)

@@ -10,20 +10,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from ..core import (
-    Injection,
     InversionRule,
-    Level,
     Prompts,
     Region,
-    Shortcut,
     SourceTrajectory,
-    Window,
     invert,
     mix,
-    sample,
 )
 from ..errors import CheckpointError, PictureError, TrajectoryError
 from ..settings import Settings
@@ -31,6 +25,7 @@ from .checkpoint import open_checkpoint
 from .model import Compute, Model
 from .parameters import Sampling, infotext
 from .picture import GRID, fit, fitted_size, mask_to_tensor, read_mask, read_picture, soften, to_picture, to_tensor
+from .target import progress, prompts_of, run_sampler, sampled
 
 logger = logging.getLogger("ditail")
 
@@ -105,11 +100,11 @@ def run(job: Job, compute: Compute) -> Result:
         trajectory = _load_trajectory(job, target, size).to(compute.device)
     if source is not target:
         source.release()
-    latents = _sample(job, target, trajectory, region, injected=True)
+    latents = sampled(job, target, trajectory, region, injected=True)
     _require_numbers(latents, target)
     result = to_picture(target.decode_picture(latents))
     if job.with_sheet:
-        alone = to_picture(target.decode_picture(_sample(job, target, trajectory, None, injected=False)))
+        alone = to_picture(target.decode_picture(sampled(job, target, trajectory, None, injected=False)))
         panels += _img2img_panels(job, target, trajectory.clean)
         panels += [("target alone, same start", alone), ("Ditail", result)]
     source_name = _title(source) if job.loaded_trajectory is None else trajectory.metadata.get("source", "unknown")
@@ -141,7 +136,7 @@ def _invert(job: Job, source: Model, picture: Tensor) -> SourceTrajectory:
     levels = source.schedule.ddim_levels(job.sampling.steps)[::-1]
     cond = mix(*_conditions(job, source), settings.positive_scale, settings.negative_scale)
     latents = source.encode_picture(picture)
-    with _progress("Inverting", len(levels)) as bar:
+    with progress("Inverting", len(levels)) as bar:
         trajectory = invert(
             source.predict_noise,
             latents,
@@ -191,7 +186,7 @@ def _reconstruct(job: Job, source: Model, trajectory: SourceTrajectory) -> Image
     cond = mix(positive, negative, settings.positive_scale, settings.negative_scale)
     same = replace(job, sampling=replace(job.sampling, cfg_scale=1.0))
     levels = source.schedule.ddim_levels(job.sampling.steps)
-    latents = _run_sampler(same, source, trajectory.start, levels, Prompts(cond, cond, cond), "Reconstructing")
+    latents = run_sampler(same, source, trajectory.start, levels, Prompts(cond, cond, cond), "Reconstructing")
     return to_picture(source.decode_picture(latents))
 
 
@@ -204,65 +199,6 @@ def _img2img_panels(job: Job, target: Model, clean: Tensor) -> list[tuple[str, I
         remaining = levels[len(levels) - max(1, round(strength * len(levels))) :]
         start = remaining[0].signal * clean + remaining[0].noise * noise
         caption = f"img2img, strength {strength:g}"
-        latents = _run_sampler(job, target, start, remaining, _prompts(job, target), caption)
+        latents = run_sampler(job, target, start, remaining, prompts_of(job, target), caption)
         panels.append((caption, to_picture(target.decode_picture(latents))))
     return panels
-
-
-def _prompts(job: Job, target: Model) -> Prompts:
-    return Prompts(
-        positive=target.encode_prompt(job.sampling.prompt),
-        negative=target.encode_prompt(job.sampling.negative_prompt),
-        empty=target.encode_prompt(""),
-    )
-
-
-def _sample(job: Job, target: Model, trajectory: SourceTrajectory, region: Region | None, *, injected: bool) -> Tensor:
-    prompts = _prompts(job, target)
-    levels = target.schedule.ddim_levels(job.sampling.steps)
-    if not injected:
-        return _run_sampler(job, target, trajectory.start, levels, prompts, "Target alone")
-    settings, steps = job.settings, job.sampling.steps
-    with Injection(
-        target.unet,
-        feature_window=Window.from_ratio(settings.feature_ratio, steps, settings.feature_start),
-        attention_window=Window.from_ratio(settings.attention_ratio, steps, settings.attention_start),
-        feature_weight=settings.feature_weight,
-        attention_weight=settings.attention_weight,
-        profile=settings.layer_profile,
-        region=region,
-        shortcut=Shortcut.PROJECTIONS,
-    ) as injection:
-        return _run_sampler(
-            job, target, trajectory.start, levels, prompts, "Sampling", trajectory=trajectory, injection=injection
-        )
-
-
-def _run_sampler(
-    job: Job,
-    model: Model,
-    start: Tensor,
-    levels: Sequence[Level],
-    prompts: Prompts,
-    caption: str,
-    *,
-    trajectory: SourceTrajectory | None = None,
-    injection: Injection | None = None,
-) -> Tensor:
-    with _progress(caption, len(levels)) as bar:
-        return sample(
-            model.predict_noise,
-            start,
-            levels,
-            prompts,
-            cfg_scale=job.sampling.cfg_scale,
-            clean=model.clean,
-            trajectory=trajectory,
-            injection=injection,
-            most_rows=model.most_rows,
-            on_step=lambda step, steps, level, latent: bar.update(),
-        )
-
-
-def _progress(caption: str, steps: int) -> tqdm[torch.Tensor]:
-    return tqdm(total=steps, desc=caption, unit="step", dynamic_ncols=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import equality
+from bench import three_rows as yardstick
 from bench.equality import BATCHES, Case, distance, errors, fast, injection_effect, three_rows
 from bench.shapes import SHAPES, Shape
 from ditail_ext.core import PrefetchingCache, Shortcut
@@ -44,7 +44,7 @@ def test_the_yardstick_can_tell(monkeypatch: pytest.MonkeyPatch):
     found = fast(case, picture, Shortcut.PROJECTIONS, case.trajectory, PrefetchingCache(0, 0))
     for name, value in (("ATTENTION_BLOCKS", {"SD1.5": range(5, 12)}), ("FEATURE_STEPS", 1), ("ATTENTION_STEPS", 0)):
         with monkeypatch.context() as changed:
-            changed.setattr(equality, name, value)
+            changed.setattr(yardstick, name, value)
             assert distance(found, three_rows(case, picture)) > 10 * SINGLE, name
     other = replace(case, masked=True)
     assert distance(found, three_rows(other, picture)) > 10 * SINGLE

@@ -10,10 +10,10 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("transformers")
 
-from bench.quality import Unit, Workshop
-from bench.quality_plan import DEFAULT, Kind, Method, comparison, full, generated, generated_full, knobs, windows
-from bench.quality_scores import Reference, boundary_f1, iou, outline, self_similarity, true_areas
-from bench.quality_tables import MEASURES, Point, lead, points
+from bench.quality.__main__ import Unit, Workshop
+from bench.quality.plan import DEFAULT, Kind, Method, comparison, full, generated, generated_full, knobs, windows
+from bench.quality.scores import Reference, boundary_f1, iou, outline, self_similarity, true_areas
+from bench.quality.tables import MEASURES, Point, lead, points
 from demo import tokenizer
 from demo.parts import SHIPPED
 from demo.styles import draw
@@ -132,7 +132,7 @@ def test_true_areas_cover_what_is_drawn():
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_redraws(kind: Kind):
     """With an oracle for a UNet (the noise is what the picture says): inversion comes back, noise does not."""
-    from bench import quality_methods as methods
+    from bench.quality import methods
     from demo.nets import Vae, make_unet
     from demo.parts import Models
 

@@ -9,11 +9,14 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("tqdm")
 
-from demo import stage, train_style, train_unet, train_words
-from demo.colour_start import colour_start, fit_readout
 from demo.nets import Vae, alphas_cumprod
 from demo.styles import draw
-from demo.train_vae import to_tensor
+from demo.train import stage
+from demo.train import style as train_style
+from demo.train import unet as train_unet
+from demo.train import words as train_words
+from demo.train.colour_start import colour_start, fit_readout
+from demo.train.vae import to_tensor
 from demo.world import make_scene
 
 

@@ -2,18 +2,7 @@ import numpy as np
 import pytest
 
 from demo.styles import STYLES, draw
-from demo.world import (
-    BACKGROUNDS,
-    COLOURS,
-    SHAPES,
-    Scene,
-    Thing,
-    caption,
-    distance,
-    make_scene,
-    masks,
-    parse_caption,
-)
+from demo.world import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing, caption, distance, make_scene, masks, parse_caption
 
 
 def lone(shape: str, colour: str = "blue", angle: float = 0.0) -> Scene:

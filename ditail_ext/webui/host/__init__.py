@@ -9,6 +9,7 @@ __all__ = [
     "loaded",
     "model",
     "networks",
+    "other_vae",
     "preparation",
     "progress",
     "samplers",

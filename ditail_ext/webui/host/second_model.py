@@ -7,7 +7,6 @@ moved as the host moves a model, in the same object.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -224,40 +223,6 @@ def _tile(model: Any, enabled: bool) -> None:
     for module in model.modules():
         if type(module) is nn.Conv2d:
             module.padding_mode = "circular" if enabled else "zeros"
-
-
-@contextmanager
-def another_vae(model: Any, file: str | None) -> Iterator[None]:
-    """A context in which a model encodes and decodes with a VAE of a file, in a module beside its own.
-
-    Args:
-        model: the host's.
-        file: of the VAE; ``None`` for the model's own, and then nothing happens.
-
-    Raises:
-        CheckpointError: the file holds no VAE that fits.
-    """
-    if file is None or file == getattr(model, "loaded_vae_file", None):
-        yield
-        return
-    own, named = model.first_stage_model, sd_vae.loaded_vae_file
-    other = copy.deepcopy(own)
-    for name in ("encode", "decode"):  # under --medvram these are the host's, and bound to the own VAE
-        vars(other).pop(name, None)
-    other._forward_pre_hooks.clear()
-    try:
-        try:
-            other.load_state_dict(sd_vae.load_vae_dict(file, map_location=shared.weight_load_location))
-        except Exception as error:  # what a damaged file makes the host's reader raise is anything
-            raise CheckpointError(
-                f"source_vae: {Path(file).name} could not be loaded ({type(error).__name__}: {first_line(error)}); "
-                "choose another VAE."
-            ) from error
-        model.first_stage_model = other.to(devices.device, devices.dtype_vae)
-        sd_vae.loaded_vae_file = file  # the host writes its name into infotexts
-        yield
-    finally:
-        model.first_stage_model, sd_vae.loaded_vae_file = own, named
 
 
 def first_line(error: BaseException) -> str:

@@ -16,8 +16,8 @@ from ...errors import CheckpointError
 from ..cache import identity
 from ..cache.memory import features
 from ..host import foreign, networks
+from ..host.other_vae import another_vae
 from ..host.progress import SourceProgress
-from ..host.second_model import another_vae
 from ..timing import Part, TimeSplit
 from .models import give_back, take
 

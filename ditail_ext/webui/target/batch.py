@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core import BankSlot, Condition, FeatureBank, Injection, Level, Levels, SourcePass, SourceRecorder
+from ...core import BankSlot, Condition, FeatureBank, Injection, Levels, SourcePass, SourceRecorder
 from ...errors import InjectionError
 from ..host import foreign
 from ..host.model import noise_predictor, precision, schedule_of
 from ..host.progress import stop_asked
 from ..host.samplers import LevelReader, SamplerPlan
 from ..timing import Part, TimeSplit
-from .source_rows import SourceLatent, SourceLatents
+from .source_rows import ImageSources, SourceLatent, SourceLatents
 
 START_TOLERANCE = 1e-4
 """Relative difference of sigma between where the sampler starts and where the inversion ended."""
@@ -72,7 +72,7 @@ class InjectedBatch:
         self._model = task.model
         self._plan = task.plan
         self._latents = task.latents
-        self._sources = task.sources
+        self._images = ImageSources(task.sources)
         self._empty = task.empty
         self._times = task.times
         self._injection = injection
@@ -84,7 +84,6 @@ class InjectedBatch:
         self._evaluation = 0
         self._replays = 0
         self._rows: Iterator[int] = iter(())
-        self._read: LevelReader | None = None
         self._attached = False
         self.failure: Exception | None = None
 
@@ -100,17 +99,17 @@ class InjectedBatch:
         """
         denoiser = sampler.model_wrap_cfg
         shape = self._latents.shape
-        if shape[1:] != tuple(noise.shape[1:]) or len(self._sources) != noise.shape[0]:
+        if shape[1:] != tuple(noise.shape[1:]) or len(self._images) != noise.shape[0]:
             raise InjectionError(
-                f"The sampler works on latents of shape {tuple(noise.shape)}, but {len(self._sources)} of shape "
+                f"The sampler works on latents of shape {tuple(noise.shape)}, but {len(self._images)} of shape "
                 f"{shape[1:]} have a source; another extension changes the size or batch: switch it off."
             )
-        self._read = LevelReader(sampler, schedule_of(self._model))
+        read = LevelReader(sampler, schedule_of(self._model))
         wrapped = denoiser.inner_model
         if self._latents.start is not None:
             self._replace(sampler, "func", self._started(sampler.func, self._latents.start))
         self._replace(sampler, "func", _within(around, sampler.func))
-        self._replace(denoiser, "forward", self._evaluated(denoiser, denoiser.forward, wrapped))
+        self._replace(denoiser, "forward", self._evaluated(denoiser, denoiser.forward, wrapped, read))
         self._replace(wrapped, "forward", self._replayed(wrapped.forward))
         self._attached = True
 
@@ -152,7 +151,7 @@ class InjectedBatch:
         @functools.wraps(function)
         def start(model: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
             self._check_start(kwargs)
-            return function(model, self._plan.start_of(self._of_rows(inverted)).to(x), *args, **kwargs)
+            return function(model, self._plan.start_of(self._images.of_rows(inverted)).to(x), *args, **kwargs)
 
         return start
 
@@ -167,19 +166,21 @@ class InjectedBatch:
                 "extension changes the schedule: switch it off."
             )
 
-    def _evaluated(self, denoiser: Any, forward: Callable[..., Any], wrapped: Any) -> Callable[..., Any]:
+    def _evaluated(
+        self, denoiser: Any, forward: Callable[..., Any], wrapped: Any, read: LevelReader
+    ) -> Callable[..., Any]:
         """The denoiser's ``forward`` with the record pass before it."""
 
         def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
             if stop_asked() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
                 return forward(x, sigma, **kwargs)
-            source = self._latents.at(self._evaluation, self._level(float(sigma.flatten()[0])))
+            source = self._latents.at(self._evaluation, read(float(sigma.flatten()[0])))
             self._step = self._plan.step_at(source.level.sigma)
             self._image_cond = kwargs.get("image_cond")
             with self._times.part(Part.RECORD):
                 self._bank = self._recorder.bank(self._as_pass(source), self._coming())
             self._evaluation += 1
-            self._rows = self._sources_of_rows(kwargs["cond"])
+            self._rows = self._images.of_conditions(kwargs["cond"])
             replayed = self._replays
             with self._noisy_mask(denoiser, source.latents):
                 result = forward(x, sigma, **kwargs)
@@ -205,10 +206,6 @@ class InjectedBatch:
 
         return replay
 
-    def _level(self, value: float) -> Level:
-        assert self._read is not None
-        return self._read(value)
-
     def _as_pass(self, source: SourceLatent) -> SourcePass:
         return SourcePass(self._plan.step_at(source.level.sigma), source.level, source.latents, source.place)
 
@@ -219,7 +216,7 @@ class InjectedBatch:
         """Pass the source's rows, of one level or of several, through the target's UNet."""
         own = None
         if self._image_cond is not None:
-            own = self._of_sources(self._image_cond)
+            own = self._images.of_sources(self._image_cond)
             own = torch.cat([own] * (rows.shape[0] // own.shape[0]))
         with foreign.set_aside(self._model), precision():
             noise_predictor(self._model, own)(rows, levels, self._empty)
@@ -235,29 +232,11 @@ class InjectedBatch:
             yield
             return
         clean = denoiser.init_latent
-        denoiser.init_latent = self._of_rows(latents).to(clean)
+        denoiser.init_latent = self._images.of_rows(latents).to(clean)
         try:
             yield
         finally:
             denoiser.init_latent = clean
-
-    def _of_rows(self, latents: Tensor) -> Tensor:
-        """From one row a source to one row a generated image."""
-        return latents[list(self._sources)]
-
-    def _of_sources(self, per_image: Tensor) -> Tensor:
-        """From one row a generated image to one row a source."""
-        return per_image[[self._sources.index(source) for source in range(self._latents.shape[0])]]
-
-    def _sources_of_rows(self, cond: Any) -> Iterator[int]:
-        """The source of each row in the order in which the denoiser evaluates them.
-
-        First every image's conditions (several with ``AND``), then the images once, or twice for edit models,
-        without a condition; the calls consume them in this order however they are split.
-        """
-        counts = [len(parts) for parts in cond.batch]
-        conditional = [source for source, count in zip(self._sources, counts, strict=True) for _ in range(count)]
-        return itertools.chain(conditional, itertools.cycle(self._sources))
 
 
 def _within(around: Callable[[], AbstractContextManager[None]], function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -101,3 +102,35 @@ def latents_of(sources: Sequence[SourceTrajectory | Trace], device: torch.device
     if runs:
         return GeneratedLatents(runs, device)
     return InvertedLatents([source for source in sources if isinstance(source, SourceTrajectory)], device)
+
+
+class ImageSources:
+    """Which source each image of a batch has, and what that makes of rows."""
+
+    def __init__(self, sources: Sequence[int]) -> None:
+        """For each image the index of its source; every source has an image."""
+        self._sources = sources
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def of_rows(self, latents: Tensor) -> Tensor:
+        """From one row a source to one row an image."""
+        return latents[list(self._sources)]
+
+    def of_sources(self, per_image: Tensor) -> Tensor:
+        """From one row an image to one row a source: that of its first image."""
+        return per_image[[self._sources.index(source) for source in range(max(self._sources) + 1)]]
+
+    def of_conditions(self, cond: Any) -> Iterator[int]:
+        """The source of each row in the order in which the host's denoiser evaluates them.
+
+        First every image's conditions (several with ``AND``), then the images once, or twice for edit models, without
+        a condition; the calls consume them in this order however they are split.
+
+        Args:
+            cond: the host's, whose ``batch`` has one list of conditions an image.
+        """
+        counts = [len(parts) for parts in cond.batch]
+        conditional = [source for source, count in zip(self._sources, counts, strict=True) for _ in range(count)]
+        return itertools.chain(conditional, itertools.cycle(self._sources))

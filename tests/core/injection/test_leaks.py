@@ -241,8 +241,7 @@ def test_foreign_hooks_survive(small, untouched):
         small.run(injection)
     assert [list(site.module._forward_hooks) for site in sites] == before
     assert len(called) == 2 * len(sites)
-    for handle in handles:
-        handle.remove()
+    [handle.remove() for handle in handles]
 
 
 def test_hooks_taken_away_by_others_do_no_harm(small, untouched):

@@ -17,7 +17,7 @@ from demo import classifier
 from demo.assemble import assemble
 from demo.parts import SHIPPED, UNETS
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE, draw
-from demo.train_unet import SIDE
+from demo.train.unet import SIDE
 from demo.world import caption, make_scene, masks
 
 pytestmark = pytest.mark.server("others")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -29,79 +30,89 @@ def info(name: str) -> Any:
     return SimpleNamespace(filename=f"/nowhere/{name}", title=name, sha256=f"hash of {name}")
 
 
-@pytest.fixture
-def webui(host: SimpleNamespace) -> SimpleNamespace:
-    """A host on a GPU with a free gigabyte more or less; ``webui.log`` has what it was told to move, in order."""
-    log: list[str] = []
-    data = SimpleNamespace(sd_model=Model("target"), loaded_sd_models=[])
-    data.loaded_sd_models.append(data.sd_model)
+class Loader:
+    """The host's ``sd_models``: what it was told to move and to load, in order, in ``log``."""
 
-    def move(model: Any, place: str) -> None:
+    def __init__(self, modules: Any) -> None:
+        self.modules, self.log = modules, []
+        target = Model("target")
+        self.model_data = SimpleNamespace(sd_model=target, loaded_sd_models=[target], first=target)
+        self.model_data.set_sd_model = self._set
+        self.send_model_to_cpu = functools.partial(self._move, place="cpu")
+        self.send_model_to_device = functools.partial(self._move, place="device")
+        self.send_model_to_trash = functools.partial(self._move, place="trash")
+        self.apply_alpha_schedule_override = lambda model: None
+        self.check_fp8 = lambda model: False
+        self.SkipWritingToConfig = nullcontext
+
+    def _move(self, model: Any, place: str) -> None:
         model.place = place
-        log.append(f"{model.sd_checkpoint_info.title} to {place}")
+        self.log.append(f"{model.sd_checkpoint_info.title} to {place}")
 
-    def load_model(wanted: Any) -> None:
-        assert data.sd_model is None, "the host would throw the loaded model away"
-        log.append(f"load {wanted.title}")
-        table = host.modules.sd_hijack.model_hijack
-        made = Model(wanted.title, width=16 if wanted.title == "wide" else 8)
-        table.apply_optimizations()
-        table.embedding_db.load_textual_inversion_embeddings(force_reload=True)
-        table.clip, table.layers = made.cond_stage_model, list(made.modules())
-        data.sd_model, data.loaded_sd_models = made, [made, *data.loaded_sd_models]
-        host.modules.devices.dtype_unet, host.modules.devices.fp8 = "of the source", True
-        host.modules.shared.opts.data |= {"sd_checkpoint_hash": wanted.sha256, "sd_model_checkpoint": wanted.title}
-        host.modules.script_callbacks.model_loaded_callback(made)
-        if wanted.title == "broken":
-            raise ValueError("no such weights\nand more")
-        if wanted.title == "huge" and log.count("load huge") == 1:
-            raise torch.cuda.OutOfMemoryError("full")
-
-    def set_sd_model(model: Any, already_loaded: bool) -> None:
+    def _set(self, model: Any, already_loaded: bool) -> None:
+        data = self.model_data
         data.sd_model = model
         data.loaded_sd_models = [model, *(one for one in data.loaded_sd_models if one is not model)]
 
-    data.first, data.set_sd_model = data.sd_model, set_sd_model
+    def load_model(self, wanted: Any) -> None:
+        data, hijack = self.model_data, self.modules.sd_hijack.model_hijack
+        assert data.sd_model is None, "the host would throw the loaded model away"
+        self.log.append(f"load {wanted.title}")
+        made = Model(wanted.title, width=16 if wanted.title == "wide" else 8)
+        hijack.apply_optimizations()
+        hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+        hijack.clip, hijack.layers = made.cond_stage_model, list(made.modules())
+        data.sd_model, data.loaded_sd_models = made, [made, *data.loaded_sd_models]
+        self.modules.devices.dtype_unet, self.modules.devices.fp8 = "of the source", True
+        self.modules.shared.opts.data |= {"sd_checkpoint_hash": wanted.sha256, "sd_model_checkpoint": wanted.title}
+        self.modules.script_callbacks.model_loaded_callback(made)
+        if wanted.title == "broken":
+            raise ValueError("no such weights\nand more")
+        if wanted.title == "huge" and self.log.count("load huge") == 1:
+            raise torch.cuda.OutOfMemoryError("full")
+
+
+def hijack_of(loader: Loader) -> Any:
     hijack = SimpleNamespace(clip="the target's", layers=[], circular_enabled=False)
-    hijack.embedding_db = Table(data, log)
-    hijack.apply_optimizations = lambda option=None: log.append("patched classes")
+    hijack.embedding_db = Table(loader.model_data, loader.log)
+    hijack.apply_optimizations = lambda option=None: loader.log.append("patched classes")
     hijack.apply_circular = lambda enabled: setattr(hijack, "circular_enabled", enabled)
-    vars(host.modules.sd_models).update(
-        model_data=data,
-        load_model=load_model,
-        send_model_to_cpu=lambda model: move(model, "cpu"),
-        send_model_to_device=lambda model: move(model, "device"),
-        send_model_to_trash=lambda model: move(model, "trash"),
-        apply_alpha_schedule_override=lambda model: None,
-        SkipWritingToConfig=nullcontext,
-        check_fp8=lambda model: False,
-    )
-    callbacks = [
-        SimpleNamespace(script=f"/{where}/x.py", callback=lambda model, where=where: log.append(f"told {where}"))
-        for where in ("builtin", "extensions")
-    ]
+    return hijack
+
+
+def callbacks_of(loader: Loader) -> list[Any]:
+    def told(where: str) -> Any:
+        return SimpleNamespace(script=f"/{where}/x.py", callback=lambda model: loader.log.append(f"told {where}"))
+
+    return [told("builtin"), told("extensions")]
+
+
+@pytest.fixture
+def webui(host: SimpleNamespace) -> SimpleNamespace:
+    """A host on a GPU; ``webui.log`` has what it was told."""
+    modules = host.modules
+    loader = Loader(modules)
+    vars(modules.sd_models).update(vars(loader), load_model=loader.load_model)
+    precision = {"dtype_unet": "float16", "dtype_vae": torch.float32, "fp8": False, "unet_needs_upcast": False}
+    callbacks = callbacks_of(loader)
     host.fake(
-        devices={
-            "device": torch.device("cuda"),
-            "dtype_unet": "float16",
-            "dtype_vae": torch.float32,
-            "fp8": False,
-            "unet_needs_upcast": False,
-            "cpu": torch.device("cpu"),
-        },
-        lowvram={"send_everything_to_cpu": lambda: log.append("everything to cpu")},
+        devices={"device": torch.device("cuda"), "cpu": torch.device("cpu"), **precision},
+        lowvram={"send_everything_to_cpu": lambda: loader.log.append("everything to cpu")},
         script_callbacks={"ordered_callbacks": lambda kind: callbacks, "model_loaded_callback": lambda model: None},
-        sd_hijack={"model_hijack": hijack},
+        sd_hijack={"model_hijack": hijack_of(loader)},
         sd_unet={"original_forward": "ldm's"},
     )
-    vars(host.modules.sd_vae).update(base_vae=None, loaded_vae_file=None, checkpoint_info=None)
-    host.modules.sd_vae.reload_vae_weights = lambda model: log.append(f"vae of {model.sd_checkpoint_info.title}")
-    vars(host.modules.paths_internal).update(extensions_builtin_dir="/builtin")
-    shared = host.modules.shared
-    shared.opts.data, shared.parallel_processing_allowed = {"sd_checkpoint_hash": "hash of target"}, True
-    module = host.load("host.second_model")
+    vars(modules.sd_vae).update(base_vae=None, loaded_vae_file=None, checkpoint_info=None)
+    modules.sd_vae.reload_vae_weights = lambda model: loader.log.append(f"vae of {model.sd_checkpoint_info.title}")
+    modules.paths_internal.extensions_builtin_dir = "/builtin"
+    modules.shared.opts.data = {"sd_checkpoint_hash": "hash of target"}
+    modules.shared.parallel_processing_allowed = True
     return SimpleNamespace(
-        log=log, data=data, module=module, modules=host.modules, state=lambda: snapshot(host.modules)
+        log=loader.log,
+        data=loader.model_data,
+        modules=modules,
+        module=host.load("host.second_model"),
+        state=functools.partial(snapshot, modules),
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from demo import workers
+from demo.train import workers
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +98,7 @@ def run(
     while spent < plan.budget_seconds:
         start = time.monotonic()
         progress = spent / plan.budget_seconds
-        rate = plan.rate(step, progress)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        optimiser.param_groups[0]["lr"] = rate = plan.rate(step, progress)
         loss, numbers = train_step(step, progress)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -4,7 +4,7 @@ Stages: VAE, latents, base UNet with text encoder, one fine-tune per style, the 
 decoder again. Each
 stage has a time budget, keeps its state in the folder and is skipped when the budget is spent; run the
 command again to go on where it stopped. With `torchrun --standalone --nproc-per-node N -m demo.train` N processes
-share the work (`demo.workers`).
+share the work (`demo.train.workers`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ from pathlib import Path
 
 import torch
 
-from demo import latents, lora, stage, train_style, train_unet, train_vae, train_words, workers
+from demo import lora
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
-from demo.train_unet import SIDE
+from demo.train import latents, stage, workers
+from demo.train import style as train_style
+from demo.train import unet as train_unet
+from demo.train import vae as train_vae
+from demo.train import words as train_words
+from demo.train.unet import SIDE
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from demo import stage, workers
-from demo.colour_start import POSTERIOR_STD, colour_start, fit_readout
 from demo.nets import Vae
 from demo.styles import STYLES, draw
+from demo.train import stage, workers
+from demo.train.colour_start import POSTERIOR_STD, colour_start, fit_readout
 from demo.world import Scene, make_scene
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from demo import stage, workers
 from demo.nets import alphas_cumprod
 from demo.text import TextEncoder, Vocabulary
-from demo.train_unet import SIDE, Pool, load_base, noise_loss, noised
+from demo.train import stage, workers
+from demo.train.unet import SIDE, Pool, load_base, noise_loss, noised
 
 TAUGHT = (550, 1000)  # timesteps at which the base teaches, ...
 PICTURED = (0, 700)  # ... and at which pictures do

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from demo.nets import Vae
 from demo.styles import STYLES, draw
-from demo.train_vae import to_tensor
+from demo.train.vae import to_tensor
 from demo.world import make_scene
 
 log = logging.getLogger(__name__)

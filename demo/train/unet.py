@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from demo import latents, stage, workers
 from demo.nets import alphas_cumprod, make_unet
 from demo.text import TextEncoder, Vocabulary
+from demo.train import latents, stage, workers
 from demo.world import caption, make_scene
 
 SIDE = 192  # the side of the pictures the checkpoints are made for, in pixels

@@ -2,7 +2,7 @@
 
 From pictures alone a style word that sounds like another at the noisiest levels stays so: one base in seven of
 "ink style" came out shaded. The fine-tunes settled their style there with the base as teacher, its answer emphasised
-(`demo.train_style`). Now they teach in turn: told a style by name the base is to say what that fine-tune says unasked.
+(`demo.train.style`). Now they teach in turn: told a style by name the base is to say what that fine-tune says unasked.
 Told nothing it is to go on saying what it said, so the fine-tunes and the LoRA keep the base that they started from.
 """
 
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from demo import stage, workers
 from demo.nets import alphas_cumprod
 from demo.text import Vocabulary
-from demo.train_style import PICTURED, TAUGHT, Teacher, imitation_loss
-from demo.train_unet import SIDE, Pool, load_base, noise_loss, noised
+from demo.train import stage, workers
+from demo.train.style import PICTURED, TAUGHT, Teacher, imitation_loss
+from demo.train.unet import SIDE, Pool, load_base, noise_loss, noised
 
 EVERY = (0, 1000)  # timesteps at which the base goes on saying what it said without a style word
 

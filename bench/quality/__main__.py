@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bench import quality_tables
-from bench.quality_methods import Task, content, redraw
-from bench.quality_plan import Method, comparison, full, generated, generated_full, knobs, windows
-from bench.quality_scores import Reference, Score, score, true_areas
+from bench.quality import tables as quality_tables
+from bench.quality.methods import Task, content, redraw
+from bench.quality.plan import Method, comparison, full, generated, generated_full, knobs, windows
+from bench.quality.scores import Reference, Score, score, true_areas
 from demo import classifier, tokenizer
 from demo.parts import SHIPPED, Models, load
 from demo.sample import held_out_prompts, sample_many
 from demo.styles import CHECKPOINT_STYLES, draw
-from demo.train_unet import SIDE
+from demo.train.unet import SIDE
 from demo.world import caption, make_scene
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ SETS = {
     "full": full,
     "generated-full": generated_full,
 }
-OUT = Path(__file__).parents[1] / "out" / "quality"
+OUT = Path(__file__).parents[2] / "out" / "quality"
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def main() -> None:
     if not options.report_only:
         measure(options)
     quality_tables.write(options.out)
-    from bench import quality_charts  # last, and here: it needs matplotlib
+    from bench.quality import charts as quality_charts
 
     quality_charts.write(options.out)
 

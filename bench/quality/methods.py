@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.quality_plan import Kind, Method
+from bench.quality.plan import Kind, Method
 from demo.parts import Models
 from demo.sample import decode
-from demo.train_vae import to_tensor
+from demo.train.vae import to_tensor
 from ditail_ext.core import (
     Condition,
     Injection,

@@ -12,11 +12,11 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from bench.quality_plan import DEFAULT, FULL, RATIOS_FULL, Kind
-from bench.quality_tables import STRUCTURE, Point, by_kind, points, read
+from bench.quality.plan import DEFAULT, FULL, RATIOS_FULL, Kind
+from bench.quality.tables import STRUCTURE, Point, by_kind, points, read
 from ditail_ext.settings import TABLE
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 LABELS = {
     "iou": "area: IoU",
     "boundary_f1": "outline: F1",

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.quality_plan import Kind
+from bench.quality.plan import Kind
 
 log = logging.getLogger(__name__)
 
 MEASURES = ("iou", "boundary_f1", "self_similarity", "style", "style_distance", "faithful")
 STRUCTURE = ("iou", "boundary_f1", "self_similarity")
 RESAMPLES = 2000
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 Row = dict[str, str]
 
 

@@ -1,0 +1,1 @@
+"""Structure against style on held-out scenes: `python -m bench.quality`."""

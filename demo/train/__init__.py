@@ -1,0 +1,1 @@
+"""How the demonstration's checkpoints are trained: `python -m demo.train`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness.pages.browser import missing
 from harness.pages.page import Page, wait
-from harness.pages.panel import control, enable, generate, number, small
+from harness.pages.panel import control, enable, generate, number, small, unfold
 from harness.server import WebUI
 
 pytestmark = [pytest.mark.server("panel"), pytest.mark.skipif(missing() is not None, reason=str(missing()))]
@@ -22,7 +22,7 @@ SHOTS = os.environ.get("DITAIL_SCREENSHOTS")
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
 def test_the_panel_shows(page: Page, tab: str, tmp_path: Path):
     enable(page, tab)
-    page.click(control(tab, "advanced", ".label-wrap"))
+    unfold(page, tab, "advanced")
     wait(lambda: page.visible(control(tab, "inversion_prompt", "textarea")), "the advanced part")
     assert page.visible(f"#script_{tab}_ditail_clear_cache")
     assert page.run(f"return gradioApp().querySelector('#script_{tab}_ditail_mask') !== null") is True
@@ -91,4 +91,4 @@ def test_the_cache_is_cleared_by_a_click(page: Page, webui: WebUI, picture: Path
     assert webui.get("/ditail/v1/cache").body["inversions"] > 0
     page.click("#script_txt2img_ditail_clear_cache")
     wait(lambda: webui.get("/ditail/v1/cache").body["inversions"] == 0, "the cache to be empty")
-    wait(lambda: "cleared" in page.text("#script_txt2img_ditail_advanced .ditail-help"), "the message")
+    wait(lambda: "cleared" in page.text("#script_txt2img_ditail_advanced_section .ditail-help"), "the message")

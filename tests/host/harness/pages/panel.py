@@ -22,6 +22,11 @@ def enable(page: Page, tab: str) -> None:
     wait(lambda: page.visible(f"#script_{tab}_ditail_source_checkpoint"), "the panel to open")
 
 
+def unfold(page: Page, tab: str, section: str) -> None:
+    """Open one of the panel's parts: ``region``, ``mix`` or ``advanced``."""
+    page.click(control(tab, f"{section}_section", ".label-wrap"))
+
+
 def small(page: Page, tab: str) -> None:
     """A generation that takes a second."""
     for name, value in (("width", 128), ("height", 128), ("steps", 5)):

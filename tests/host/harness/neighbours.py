@@ -10,7 +10,7 @@ from .client import Answer
 from .probe import Records
 
 Ask = Callable[..., tuple[Answer, Records]]
-"""Makes a request: Ditail's arguments (``None``: without), what the neighbour is to do, ``route``, more of the request."""
+"""Makes a request: Ditail's arguments (``None``: without), what the neighbour does, ``route``, and more."""
 
 
 def apart(one: Answer, other: Answer) -> float:

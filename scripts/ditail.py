@@ -41,6 +41,8 @@ class Ditail(scripts.Script):
         """Before the host loads the request's checkpoint: it may be one that waits as a source."""
         if is_asked_for(args, getattr(p, xyz.OVERRIDES, None)):
             flow.settle_models(p)
+        else:
+            flow.give_way()
 
     def process(self, p: Any, *args: Any) -> None:
         """Leave everything for ``p.init``, when all extensions have said what the prompts are."""

@@ -20,6 +20,7 @@ from .source import models
 from .source.at_work import Source
 from .source.generator import ContentGenerator, GeneratedSources
 from .source.inverter import InvertedSources, Inverter
+from .target import features
 from .target.injected import InjectedSampling, TargetPart
 from .target.mix import Mix, find_mix, why_no_mix
 from .target.region_mask import region_of
@@ -27,6 +28,11 @@ from .timing import of_this_device
 
 _UNDONE = "ditail_undone"
 """Attribute of the host's request: what :func:`make_nothing` changed of it."""
+
+
+def give_way() -> None:
+    """Leave a GPU's memory to a request that has nothing to do with Ditail."""
+    features.make_room()
 
 
 def settle_models(p: Any) -> None:

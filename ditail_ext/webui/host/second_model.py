@@ -50,21 +50,37 @@ class SecondModel:
         """A context in which the host takes this model, which it yields, for the loaded one."""
         target = LoadedState.now()
         tiles = sd_hijack.model_hijack.circular_enabled
-        with target_waiting(self.nbytes):
-            try:
-                self.state.install()
-                sd_models.send_model_to_device(self.model)
-                # What the options say of the noise schedule may have changed since the model was made.
-                sd_models.apply_alpha_schedule_override(self.model)
-                _tile(self.model, tiles)
-                with embeddings_of(self.model):
-                    yield self.model
-            finally:
-                _tile(self.model, False)
-                self.state = LoadedState.now()
-                target.install()
-                if devices.device.type != "cpu":
-                    sd_models.send_model_to_cpu(self.model)
+        with ExitStack() as stack:
+            stack.enter_context(target_waiting(self.nbytes))
+            self.state.install()
+            stack.callback(self._rest, target)
+            self._move_to_device(stack, target.model)
+            # What the options say of the noise schedule may have changed since the model was made.
+            sd_models.apply_alpha_schedule_override(self.model)
+            _tile(self.model, tiles)
+            stack.enter_context(embeddings_of(self.model))
+            yield self.model
+
+    def _move_to_device(self, stack: ExitStack, target: Any) -> None:
+        """Move there, if need be in the target's place."""
+        try:
+            sd_models.send_model_to_device(self.model)
+            return
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or devices.device.type == "cpu":
+                raise
+        sd_models.send_model_to_cpu(self.model)
+        stack.enter_context(target_waiting(self.nbytes, always=True, target=target))
+        stack.callback(sd_models.send_model_to_cpu, self.model)  # before the target comes back
+        sd_models.send_model_to_device(self.model)
+
+    def _rest(self, target: LoadedState) -> None:
+        """Leave the device and the host's variables to the target."""
+        _tile(self.model, False)
+        self.state = LoadedState.now()
+        target.install()
+        if devices.device.type != "cpu":
+            sd_models.send_model_to_cpu(self.model)
 
     def release(self) -> None:
         """Give the weights' memory back, as the host does with a model that it throws away."""
@@ -79,17 +95,22 @@ def load_beside(info: Any) -> SecondModel:
         torch.cuda.OutOfMemoryError: not even with the target in main memory is there room for it.
     """
     size = Path(info.filename).stat().st_size if Path(info.filename).is_file() else 0
-    with target_waiting(size):
+    with target_waiting(size) as waits:
         try:
             try:
-                return _built(info)
+                second = _built(info)
+                if waits:
+                    sd_models.send_model_to_cpu(second.model)
+                return second
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 logger.info("There is no room for a second model; the target's weights wait in main memory")
             # Outside of the handler, whose traceback would hold on to what was built of the model.
             with target_waiting(size, always=True):
-                return _built(info)
+                second = _built(info)
+                sd_models.send_model_to_cpu(second.model)
+                return second
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -148,35 +169,35 @@ def _unloadable(info: Any, error: BaseException) -> CheckpointError:
 def _built(info: Any) -> SecondModel:
     with as_if_none_were_loaded(), _among_ourselves(), sd_models.SkipWritingToConfig():
         sd_models.load_model(info)
-        state = LoadedState.now()
-    second = SecondModel(info, state)
-    if devices.device.type != "cpu":
-        sd_models.send_model_to_cpu(second.model)
-    return second
+        return SecondModel(info, LoadedState.now())
 
 
 @contextmanager
-def target_waiting(needed: int, *, always: bool = False) -> Iterator[None]:
+def target_waiting(needed: int, *, always: bool = False, target: Any = None) -> Iterator[bool]:
     """A context in which the target leaves its device if there is no room for so many bytes beside it.
 
     Args:
         needed: bytes of the second model.
         always: whatever is free.
+        target: the host's loaded model unless given.
+
+    Yields:
+        Whether it has left.
     """
-    target = sd_models.model_data.sd_model
+    target = target or sd_models.model_data.sd_model
     if target is None or devices.device.type == "cpu":
-        yield
+        yield False
         return
     if getattr(target, "lowvram", False):
         lowvram.send_everything_to_cpu()  # the host brings each part back when it is called
-        yield
+        yield False
         return
     if not always and _free() >= needed + WORKING_BYTES:
-        yield
+        yield False
         return
     sd_models.send_model_to_cpu(target)
     try:
-        yield
+        yield True
     finally:
         allowed = shared.parallel_processing_allowed
         sd_models.send_model_to_device(target)

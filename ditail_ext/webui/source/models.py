@@ -33,7 +33,7 @@ def take(info: Any, times: TimeSplit) -> SecondModel:
     Raises:
         CheckpointError: it cannot be loaded.
     """
-    waiting = held_by_host(info) or cast("SecondModel | None", models.take(_wanted(info)))
+    waiting = _held_by_host(info) or cast("SecondModel | None", models.take(_wanted(info)))
     if waiting is not None:
         return waiting
     with times.part(Part.LOAD):
@@ -45,6 +45,12 @@ def take(info: Any, times: TimeSplit) -> SecondModel:
         second.release()
         raise
     return second
+
+
+def _held_by_host(info: Any) -> SecondModel | None:
+    """One that the host holds itself, if it is what the file says now: the keys of what it computes say that."""
+    held = held_by_host(info)
+    return held if held is not None and identity.of_model(held.model) == identity.of_checkpoint(info) else None
 
 
 def give_back(second: SecondModel) -> None:

@@ -164,7 +164,7 @@ def test_with_room_for_both_the_target_stays_where_it_is(webui: SimpleNamespace,
         assert webui.data.first.place == "device"
         assert webui.modules.devices.dtype_unet == "of the source"
     assert webui.state() == before
-    assert webui.log == ["load source", "told builtin", "source to cpu", "source to device", "source to cpu"]
+    assert webui.log == ["load source", "told builtin", "source to device", "source to cpu"]
     assert second.nbytes == sum(tensor.numel() * 4 for tensor in second.model.parameters())
 
 
@@ -206,6 +206,26 @@ def test_whatever_happens_at_work_the_target_is_back(
         raise error
     assert webui.state() == before
     assert second.model.place == "cpu"
+
+
+def test_a_move_without_room_is_tried_again_in_the_target_s_place(
+    webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
+    free(webui, monkeypatch, 2**40)
+    second = webui.module.load_beside(info("source"))
+    before, target = webui.state(), webui.data.first
+    to_device = webui.modules.sd_models.send_model_to_device
+
+    def only_alone(model: Any) -> None:
+        if model is second.model and target.place == "device":
+            raise torch.cuda.OutOfMemoryError("full")
+        to_device(model)
+
+    webui.modules.sd_models.send_model_to_device = only_alone
+    with second.at_work():
+        assert (second.model.place, target.place) == ("device", "cpu")
+    assert webui.state() == before
+    assert webui.log[-3:] == ["source to cpu", "target to device", "source to cpu"], "the source leaves first"
 
 
 def test_a_move_that_fails_leaves_the_target(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):

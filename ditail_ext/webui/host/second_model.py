@@ -37,8 +37,9 @@ class SecondModel:
     def __init__(self, info: Any, state: LoadedState) -> None:
         self.info = info
         self.state = state
-        weights = [*state.model.parameters(), *state.model.buffers()]
-        self.nbytes = sum(tensor.numel() * tensor.element_size() for tensor in weights)
+        self.nbytes = sum(
+            one.numel() * one.element_size() for one in (*state.model.parameters(), *state.model.buffers())
+        )
 
     @property
     def model(self) -> Any:

@@ -58,7 +58,7 @@ def test_a_mask_without_part_is_said(webui: WebUI):
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "other proportions": ({"mask": encode(half((128, 96)))}, "128x96, but the picture 128x128"),
     "black": ({"mask": encode(Image.new("L", (128, 128)))}, "Nothing would be injected"),
-    "no picture": ({"mask": "?"}, "mask is not valid base64"),
+    "no picture": ({"mask": "?"}, "Region mask: is not valid base64"),
     "no mask": ({"region": "region mask"}, "there is no mask"),
     "no inpaint mask": ({"region": "inpaint mask"}, "no inpaint mask"),
 }

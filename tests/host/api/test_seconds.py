@@ -18,7 +18,7 @@ def test_the_split_adds_up_and_says_what_was_saved(webui: WebUI, probe: Probe):
         answers.append(webui.img2img(BETA, seed=3))
         seconds.append(time.perf_counter() - started)
     first, second = (answer.info["extra_generation_params"][KEY] for answer in answers)
-    assert list(first) == ["load", "encode", "invert", "swap back", "record", "sample"]
+    assert list(first) == ["load", "move", "encode", "invert", "record", "sample"]
     assert list(second) == ["record", "sample"]
     assert all(value > 0 for value in first.values())
     assert 0.3 * seconds[0] < sum(first.values()) < seconds[0]

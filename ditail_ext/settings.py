@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import SettingsError
-from .setting import Group, Setting, row, share
+from .setting import Group, Setting, row, share, shown
 
 SAME_AS_TARGET = "same as target"
 AUTOMATIC = "automatic"
@@ -260,7 +260,7 @@ class Settings:
             if name not in TABLE:
                 near = difflib.get_close_matches(str(name), TABLE, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TABLE)}."
-                raise SettingsError(str(name), f"Ditail has no setting '{name}'; {hint}")
+                raise SettingsError(str(name), f"There is no setting {shown(str(name))}; {hint}")
         return cls(**values)  # type: ignore[arg-type]
 
     def changed(self) -> dict[str, Any]:

@@ -238,7 +238,7 @@ LARGER = {
     "tests/test_architecture.py": "one story: the fences",
 }
 MORE_ARGUMENTS = {
-    "ditail_ext/core/injection/injection.py": "the method's own settings, by name alone, all but the windows with defaults",
+    "ditail_ext/core/injection/injection.py": "the method's own settings, by name, all but the windows with defaults",
     "tests/webui/conftest.py": "the WebUI's own signature",
 }
 

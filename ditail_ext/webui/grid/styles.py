@@ -43,7 +43,7 @@ def named_arguments(args: Sequence[object]) -> tuple[list[str], list[str]]:
         unknown = [str(name) for name in first if name not in ARGUMENTS]
         if unknown:
             known = " and ".join(ARGUMENTS)
-            raise SettingsError(unknown[0], f"Ditail grid has no argument '{unknown[0]}'; there are {known}.")
+            raise SettingsError(unknown[0], f"The grid has no argument {shown(unknown[0])}; there are {known}.")
         values = dict(first)
     loras = values.get("loras")
     if isinstance(loras, str):

@@ -16,6 +16,7 @@ from typing import Any
 from modules import sd_models, sd_vae
 
 from ...errors import CheckpointError
+from ...setting import shown
 from ...settings import AUTOMATIC, SAME_AS_TARGET
 
 _UNET = "model.diffusion_model."
@@ -55,7 +56,7 @@ def find_checkpoint(name: str, argument: str) -> Any:
     found = {info.filename: info for info in sd_models.checkpoints_list.values() if name in _names(info)}
     if not found:
         raise CheckpointError(
-            f"{argument}: there is no checkpoint named '{name}'; choose one of the list, or refresh it if the "
+            f"{argument}: there is no checkpoint named {shown(name)}; choose one of the list, or refresh it if the "
             "file is new."
         )
     if len(found) > 1:
@@ -78,7 +79,7 @@ def find_vae(name: str) -> str | None:
         return None
     if name not in sd_vae.vae_dict:
         raise CheckpointError(
-            f"source_vae: there is no VAE named '{name}'; choose one of the list, or refresh it if the file is new."
+            f"source_vae: there is no VAE named {shown(name)}; choose one of the list, or refresh it if it is new."
         )
     path: str = sd_vae.vae_dict[name]
     if not Path(path).is_file():

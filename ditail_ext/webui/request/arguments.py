@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ...errors import SettingsError
+from ...setting import shown
 from ...settings import EVERYWHERE, MASK_REGION, TABLE, Settings
 from .pictures import MASK, PICTURE, read_mask, read_picture
 
@@ -88,5 +89,5 @@ def _known(named: Mapping[object, object]) -> dict[str, object]:
         if name not in ARGUMENTS:
             near = difflib.get_close_matches(str(name), ARGUMENTS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ARGUMENTS)}."
-            raise SettingsError(str(name), f"Ditail has no argument '{name}'; {hint}")
+            raise SettingsError(str(name), f"There is no argument {shown(str(name))}; {hint}")
     return {str(name): value for name, value in named.items()}

@@ -77,15 +77,11 @@ def test_a_checkpoint_that_is_gone_is_refused(webui: WebUI):
 
 
 @pytest.mark.parametrize(("key", "value"), [("positive scale", "much"), ("feature ratio", "7"), ("layers", "all")])
-def test_a_damaged_value_in_an_infotext_is_the_default(webui: WebUI, key: str, value: str):
-    """As on the panel, into which it would be pasted; what holds is in the new infotext."""
-    setting = next(setting for setting in TABLE.values() if setting.infotext == f"Ditail {key}")
-    text = webui.img2img(SETTINGS).infotext
-    again = webui.img2img(infotext=re.sub(rf"Ditail {key}: [^,]*", f"Ditail {key}: {value}", text))
-    assert again.status == 200, again.body
-    assert f"Ditail {key}: {setting.default}" in of_ditail(again.infotext)
-    others = [part for part in of_ditail(text) if not part.startswith(f"Ditail {key}")]
-    assert [part for part in of_ditail(again.infotext) if not part.startswith(f"Ditail {key}")] == others
+def test_a_damaged_infotext_makes_no_picture(webui: WebUI, key: str, value: str):
+    text = re.sub(rf"Ditail {key}: [^,]*", f"Ditail {key}: {value}", webui.img2img(SETTINGS).infotext)
+    answer = webui.img2img(infotext=text)
+    assert answer.status >= 400, answer.body
+    assert value in str(answer.body)
 
 
 def test_the_infotext_does_not_depend_on_the_cache(webui: WebUI):

@@ -12,6 +12,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[3]
 PROBE = REPOSITORY / "tests" / "host" / "probe"
 
+NEIGHBOUR = REPOSITORY / "tests" / "host" / "neighbour"
+NEIGHBOURS = ("a-neighbour", "z-neighbour")
+"""Stand-ins for other extensions, before and after Ditail in the alphabet; they do nothing unless they are asked."""
+
 FOLDER = "sd-webui-ditail"
 
 PARTS = ("scripts", "ditail_ext", "javascript", "style.css", "install.py", "preload.py", "metadata.ini")
@@ -29,3 +33,5 @@ def install(extensions: Path) -> None:
         elif source.is_file():
             shutil.copyfile(source, destination)
     shutil.copytree(PROBE, extensions / "probe", ignore=unwanted)
+    for name in NEIGHBOURS:
+        shutil.copytree(NEIGHBOUR, extensions / name, ignore=unwanted)

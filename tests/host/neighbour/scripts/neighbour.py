@@ -1,0 +1,118 @@
+"""Stands in for other extensions: does to a request what its one argument asks for, in the ways that theirs have.
+
+Installed twice, before and after Ditail in the alphabet. What it changes in the model it takes away again in its next
+``process``, as ControlNet and others do: so it stays after the request, and after one that failed.
+"""
+
+import copy
+import functools
+import re
+from pathlib import Path
+
+import gradio as gr
+import torch
+from modules import processing, scripts, sd_hijack_unet, shared
+
+NAME = Path(scripts.basedir()).name
+CHOICE = re.compile(r"\{([^}]*)\}")
+
+
+class Neighbour(scripts.Script):
+    def __init__(self):
+        self.undo = []
+
+    def title(self):
+        return NAME
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        return [gr.Textbox("", visible=False)]
+
+    def process(self, p, ways):
+        while self.undo:
+            self.undo.pop()()
+        for way in ways if isinstance(ways, list) else ():
+            getattr(self, way)(p)
+
+    def process_batch(self, p, ways, **kwargs):
+        if "late_prompts" in (ways or ()):
+            p.prompts = [CHOICE.sub(lambda found: found[1].split("|")[-1], prompt) for prompt in p.prompts]
+
+    def postprocess_image(self, p, pp, ways):
+        if "copies" in (ways or ()) and not getattr(p, "is_a_copy", False):
+            inner = copy.copy(p)
+            inner.is_a_copy = True
+            p.scripts.postprocess(inner, processing.Processed(inner, []))
+            p.scripts.process(inner)
+
+    # ways into the model
+
+    def forward(self, p):
+        unet = shared.sd_model.model.diffusion_model
+        self._replace(unet, "forward", changed(unet.forward))
+
+    def cross_attention(self, p):
+        for block in blocks():
+            self._replace(block.attn2, "forward", changed(block.attn2.forward))
+
+    def block(self, p):
+        for block in blocks():
+            self._replace(block, "_forward", changed(block._forward))
+
+    def hook(self, p):
+        handles = [block.attn1.to_v.register_forward_hook(lambda *args: args[-1] * 1.2) for block in blocks()]
+        self.undo.append(lambda: [handle.remove() for handle in handles])
+
+    def cat(self, p):
+        self._replace(sd_hijack_unet.th, "cat", changed(sd_hijack_unet.th.cat))
+
+    def apply_model(self, p):
+        self._replace(shared.sd_model, "apply_model", changed(shared.sd_model.apply_model))
+
+    def _replace(self, owner, name, value):
+        had, before = name in vars(owner), vars(owner).get(name)
+        setattr(owner, name, value)
+        self.undo.append(lambda: setattr(owner, name, before) if had else delattr(owner, name))
+
+    # ways into the request
+
+    def sample(self, p):
+        """ControlNet's way: the first ``p.sample`` that it meets is kept for ever."""
+        if getattr(p, "sample_before", None) is None:
+            p.sample_before = p.sample
+        p.sample = lambda *args, **kwargs: p.sample_before(*args, **kwargs)
+
+    def prompts(self, p):
+        p.all_prompts = [CHOICE.sub(lambda found: found[1].split("|")[0], prompt) for prompt in p.all_prompts]
+
+    def combinatorial(self, p):
+        """One image for each alternative, however many were asked for."""
+        found = CHOICE.search(p.all_prompts[0])
+        p.all_prompts = [CHOICE.sub(choice, p.all_prompts[0]) for choice in found[1].split("|")]
+        p.all_negative_prompts = p.all_negative_prompts[:1] * len(p.all_prompts)
+        p.all_seeds = [p.all_seeds[0]] * len(p.all_prompts)
+        p.all_subseeds = [p.all_subseeds[0]] * len(p.all_prompts)
+        p.n_iter = len(p.all_prompts)
+
+    def late_prompts(self, p):
+        """In ``process_batch``."""
+
+    def copies(self, p):
+        """ADetailer's way, in ``postprocess_image``."""
+
+
+def blocks():
+    return [module for module in shared.sd_model.model.diffusion_model.modules() if hasattr(module, "attn1")]
+
+
+def changed(function):
+    @functools.wraps(function)
+    def more(*args, **kwargs):
+        result = function(*args, **kwargs)
+        return result * 1.2 if isinstance(result, torch.Tensor) else result
+
+    # as a function of another extension's own looks, whatever it wraps
+    more.__module__ = "a_neighbour"
+    return more

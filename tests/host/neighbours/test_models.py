@@ -1,0 +1,82 @@
+"""Other extensions in the target's UNet: the source and the record pass compute as the model would alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from harness.neighbours import Ask, apart
+from harness.probe import Records
+from harness.server import WebUI
+from harness.state import unchanged_host
+
+BETA = {"source_checkpoint": "beta.safetensors"}
+SAME = {"source_checkpoint": "same as target"}
+WAYS = ["forward", "cross_attention", "hook", "cat"]
+REFUSED = ["block", "apply_model"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(webui: WebUI, ask: Ask) -> Iterator[None]:
+    """A neighbour's next request takes away what it left, so the host is as it was."""
+    with unchanged_host(webui):
+        yield
+        ask(None, "sample")
+
+
+def of_the_source(records: Records) -> list[np.ndarray]:
+    """What the source's UNet gave while inverting."""
+    return [call.output for call in records.calls if not call.sampling and call.output is not None]
+
+
+def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return len(one) == len(other) > 0 and all((a == b).all() for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("ditail", [BETA, SAME], ids=["beta", "same"])
+@pytest.mark.parametrize("way", WAYS)
+def test_both_effects_and_nothing_of_it_in_the_source(webui: WebUI, ask: Ask, way: str, ditail: dict[str, str]):
+    plain, _ = ask(None)
+    touched, _ = ask(None, way)
+    alone, records = ask(ditail)
+    webui.post("/ditail/v1/cache/clear")
+    both, beside = ask(ditail, way)
+    assert both.status == 200, both.body
+    assert apart(touched, plain) > 2
+    assert min(apart(both, other) for other in (alone, touched, plain)) > 2
+    assert same(of_the_source(beside), of_the_source(records))
+    assert sum(call.output is None for call in beside.calls) == sum(call.output is None for call in records.calls) > 0
+
+
+@pytest.mark.parametrize("ditail", [BETA, SAME], ids=["beta", "same"])
+@pytest.mark.parametrize("way", [*WAYS, *REFUSED])
+def test_what_is_left_behind_does_not_enter_the_next_inversion(
+    webui: WebUI, ask: Ask, way: str, ditail: dict[str, str]
+):
+    alone, records = ask(ditail)
+    ask(ditail, way)
+    webui.post("/ditail/v1/cache/clear")
+    again, later = ask(ditail)  # the neighbour's own process has run by then; what it left was there until then
+    assert again.pixels == alone.pixels
+    assert same(of_the_source(later), of_the_source(records))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_kept_serves_with_and_without_a_neighbour(ask: Ask, way: str):
+    ditail = {**BETA, "inversion_prompt": "a circle"}
+    alone, _ = ask(ditail)
+    both, kept = ask(ditail, way, seed=8)
+    assert [call for call in kept.calls if call.output is None] == [], "features are the target's alone"
+    again, later = ask(ditail)
+    assert again.pixels == alone.pixels
+    assert [call for call in later.calls if not call.sampling] == []
+    assert apart(both, alone) > 2
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_what_cannot_work_is_refused_by_name_before_anything_is_loaded(ask: Ask, neighbour: str, way: str):
+    answer, records = ask(BETA, way)
+    assert answer.status == 422, answer.body
+    assert f"'{neighbour}'" in answer.sentence
+    assert records.calls == records.loads == []

@@ -63,6 +63,11 @@ class Records:
     watched: list[np.ndarray]
 
     @property
+    def source_ran(self) -> bool:
+        """Whether the UNet was called outside of sampling: for an inversion, or the content's generation."""
+        return any(not call.sampling for call in self.calls)
+
+    @property
     def switches(self) -> list[str]:
         """File names of models that were switched to, loaded or held: first the loaded ones."""
         return [*self.loads, *self.reuses]

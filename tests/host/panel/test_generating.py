@@ -113,7 +113,7 @@ def test_a_refusal_is_shown(page: Page):
     page.set("#txt2img_prompt textarea", "a red circle")
     page.set(control("txt2img", "inversion_prompt", "textarea"), "x <lora:nothing:1>")
     page.click("#txt2img_generate")
-    assert "inversion_prompt" in wait(lambda: page.text("#html_log_txt2img .error"), "the error")
+    assert "Ditail: Inversion prompt: " in wait(lambda: page.text("#html_log_txt2img .error"), "the error")
 
 
 INFOTEXT = (

@@ -79,7 +79,7 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["nothing", "a", "", "[deadbeef00]", "beta.safetensor"])
     def test_unknown_checkpoint(self, webui: WebUI, probe: Probe, name: str):
         if name:
-            refused(webui.img2img({"source_checkpoint": name}), "source_checkpoint", f"'{name}'")
+            refused(webui.img2img({"source_checkpoint": name}), "Source checkpoint", f"'{name}'")
         else:
             assert webui.img2img({"source_checkpoint": name}).status == 200
         assert probe.records().loads == []
@@ -101,7 +101,7 @@ class TestRefusals:
         refused(webui.img2img({"source_checkpoint": name}), name)
 
     def test_unknown_vae(self, webui: WebUI):
-        refused(webui.img2img({**BETA, "source_vae": "no.safetensors"}), "source_vae", "no.safetensors")
+        refused(webui.img2img({**BETA, "source_vae": "no.safetensors"}), "Source VAE", "no.safetensors")
 
     def test_no_steps(self, webui: WebUI):
         refused(webui.img2img(BETA, denoising_strength=0.1), "denoising strength")

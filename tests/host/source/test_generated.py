@@ -113,4 +113,4 @@ def test_an_inversion_prompt_is_the_sources_own(webui: WebUI, probe: Probe):
     passes = recorded(records)
     assert all((a.x[0] == b.x[0]).all() for a, b in zip(passes, alone.calls, strict=True))
     refused = webui.txt2img({**BETA, "inversion_prompt": "x <lora:nothing:1>"})
-    assert (refused.status, "inversion_prompt" in refused.sentence) == (422, True)
+    assert (refused.status, "Inversion prompt" in refused.sentence) == (422, True)

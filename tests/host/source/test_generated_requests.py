@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from harness.generated import BETA, EVERYWHERE, NOWHERE, SAMPLERS, ask, clear, plain, recorded
-from harness.probe import Probe, Records
+from harness.probe import Probe
 from harness.server import WebUI
 from harness.state import options, unchanged_host
 
@@ -38,11 +38,6 @@ def test_the_run_is_kept_for_another_target(webui: WebUI, probe: Probe):
         webui.txt2img(steps=2)
 
 
-def ran(records: Records) -> bool:
-    """Whether the source was at work."""
-    return any(not call.sampling for call in records.calls)
-
-
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "prompt": ({}, {"prompt": "a blue square"}),
     "negative prompt": ({}, {"negative_prompt": "red"}),
@@ -67,10 +62,10 @@ def test_everything_that_the_run_depends_on_makes_another(webui: WebUI, probe: P
     clear(webui)
     ask(webui, probe, BETA)
     for name, (ditail, request) in CHANGES.items():
-        assert ran(ask(webui, probe, {**BETA, **ditail}, **request)[1]), name
+        assert ask(webui, probe, {**BETA, **ditail}, **request)[1].source_ran, name
     kept = {"positive_scale": 2.0, "inversion_rule": "warm start", "refinements": 1, "layer_profile": "strong"}
     answer, records = ask(webui, probe, {**BETA, **kept})
-    assert not ran(records)
+    assert not records.source_ran
     assert "Ditail without effect: positive_scale and inversion_rule and refinements" in answer.infotext
     assert "Ditail positive scale" not in answer.infotext
 
@@ -80,8 +75,8 @@ def test_an_option_makes_another_run(webui: WebUI, probe: Probe):
     ask(webui, probe, BETA)
     for name, value in (("eta_noise_seed_delta", 31337), ("CLIP_stop_at_last_layers", 2)):
         with options(webui, {name: value}):
-            assert ran(ask(webui, probe, BETA)[1])
-    assert not ran(ask(webui, probe, BETA)[1])
+            assert ask(webui, probe, BETA)[1].source_ran
+    assert not ask(webui, probe, BETA)[1].source_ran
 
 
 def test_hires_fix_follows_the_first_pass(webui: WebUI, probe: Probe):

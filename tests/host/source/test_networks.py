@@ -66,4 +66,4 @@ def test_a_lora_of_the_inversion_prompt_is_the_sources(webui: WebUI, probe: Prob
 
 def test_an_unknown_lora_of_the_inversion_prompt_is_refused(webui: WebUI):
     answer = webui.img2img({"inversion_prompt": "x <lora:nothing:1>"})
-    assert (answer.status, "inversion_prompt" in answer.sentence) == (422, True), answer.body
+    assert (answer.status, "Inversion prompt" in answer.sentence) == (422, True), answer.body

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .client import Client
+from .client import Answer, Client
 from .installed import install
 from .probe import Probe
 
@@ -63,12 +63,14 @@ class Setup:
         options: over ``OPTIONS``.
         auth: name and password of its API.
         ui_config: defaults of its controls, as a user saved them.
+        beside: checkpoints that it holds beside alpha; its limit has to allow for them.
     """
 
     flags: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     auth: tuple[str, str] | None = None
     ui_config: Mapping[str, Any] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
 
 class WebUI(Client):
@@ -84,6 +86,7 @@ class WebUI(Client):
         self._port = _free_port()
         super().__init__(f"http://127.0.0.1:{self._port}", setup.auth)
         self.probe = Probe(self)
+        self._beside = setup.beside
         _lay_out(self.data, files)
         _write(self.data / "config.json", {**OPTIONS, **setup.options})
         _write(self.data / "ui-config.json", setup.ui_config)
@@ -108,6 +111,13 @@ class WebUI(Client):
     @property
     def loras(self) -> Path:
         return self.data / "models" / "Lora"
+
+    def with_alpha(self, **request: Any) -> Answer:
+        """An ordinary picture of alpha's, after which the host holds what it is to hold beside."""
+        for name in self._beside:
+            self.txt2img(steps=1, override_settings={"sd_model_checkpoint": name})
+        self.probe.reset()
+        return self.txt2img(override_settings={"sd_model_checkpoint": "alpha.safetensors"}, **request)
 
     def log(self) -> str:
         """What it has written to its console so far."""

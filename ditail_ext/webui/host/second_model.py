@@ -37,13 +37,12 @@ class SecondModel:
     def __init__(self, info: Any, state: LoadedState) -> None:
         self.info = info
         self.state = state
-        self.nbytes = sum(
-            one.numel() * one.element_size() for one in (*state.model.parameters(), *state.model.buffers())
-        )
+        weights = (*state.model.parameters(), *state.model.buffers())
+        self.nbytes = sum(one.numel() * one.element_size() for one in weights)
 
     @property
     def model(self) -> Any:
-        """The host's model object."""
+        """The host's object."""
         return self.state.model
 
     @contextmanager

@@ -49,6 +49,20 @@ def find_webui() -> Path | None:
     return folder if (folder / "launch.py").is_file() and webui_python(folder).is_file() else None
 
 
+REAL = ("sd-webui-controlnet", "sd-webui-negpip", "multidiffusion-upscaler-for-automatic1111")
+"""Folders of the real extensions that tests run beside."""
+
+
+NO_EXTENSIONS = f"set WEBUI_EXTENSIONS to a folder with {', '.join(REAL)} to run tests beside the real extensions"
+
+
+def find_extensions() -> Path | None:
+    """Where checkouts of the real extensions are: $WEBUI_EXTENSIONS."""
+    named = os.environ.get("WEBUI_EXTENSIONS")
+    folder = Path(named) if named else None
+    return folder if folder is not None and all((folder / name).is_dir() for name in REAL) else None
+
+
 def webui_python(folder: Path) -> Path:
     """The interpreter of a WebUI's own environment."""
     return folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -63,12 +77,14 @@ class Setup:
         options: over ``OPTIONS``.
         auth: name and password of its API.
         ui_config: defaults of its controls, as a user saved them.
+        real: beside the real extensions.
     """
 
     flags: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     auth: tuple[str, str] | None = None
     ui_config: Mapping[str, Any] = field(default_factory=dict)
+    real: bool = False
 
 
 class WebUI(Client):
@@ -85,6 +101,9 @@ class WebUI(Client):
         super().__init__(f"http://127.0.0.1:{self._port}", setup.auth)
         self.probe = Probe(self)
         _lay_out(self.data, files)
+        folder = find_extensions()
+        for name in REAL if setup.real and folder is not None else ():
+            (self.data / "extensions" / name).symlink_to(folder / name, target_is_directory=True)
         _write(self.data / "config.json", {**OPTIONS, **setup.options})
         _write(self.data / "ui-config.json", setup.ui_config)
         guard = ["--api-auth", ":".join(setup.auth)] if setup.auth else []

@@ -20,6 +20,7 @@ SETUPS = {
     "others": Setup(),
     "medvram": Setup(flags=("--medvram",)),
     "lowvram": Setup(flags=("--lowvram",)),
+    "real": Setup(real=True),
 }
 """By key, the longest-running first.
 

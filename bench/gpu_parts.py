@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 AHEAD = (2, 4, 8)
-ROUNDS = 3
 
 
 class _Part(NamedTuple):
@@ -41,6 +40,8 @@ class Parts:
         self._device = report.device
         self._gpu = report.is_gpu
         self._compute = Compute(report.device, torch.float16 if report.is_gpu else torch.float32)
+        self._rounds = 3 if report.is_gpu else 1
+        self._shortcuts = list(Shortcut) if report.is_gpu else [Shortcut.PROJECTIONS]
         self._speed: dict[tuple[str, str, str], float] = {}
         self._prefetch: list[Row] = []
 
@@ -62,8 +63,8 @@ class Parts:
         for shape in vars(SHAPES).values() if self._gpu else [SHAPES.sd15]:
             for dtype in PRECISIONS if self._gpu else PRECISIONS[:1]:
                 case = Case(shape, dtype, 1, 1, False, str(self._device))
-                found = errors(case, Shortcut)
-                for shortcut in Shortcut:
+                found = errors(case, self._shortcuts)
+                for shortcut in self._shortcuts:
                     worst = max(error for path, error in found.items() if path[0] == shortcut.value)
                     figures = worst, precision_error(case), injection_effect(case)
                     name = str(dtype).removeprefix("torch.")
@@ -73,7 +74,7 @@ class Parts:
     def speed(self, shape: Shape, batch: int) -> tuple[Row, Sequence[Row]]:
         """Plain, three rows, first, trajectory and features kept, and several levels recorded at once."""
         shortcuts = [Shortcut.PROJECTIONS.value]
-        args = argparse.Namespace(batch=[batch], rounds=ROUNDS, shortcut=shortcuts, ahead=list(AHEAD))
+        args = argparse.Namespace(batch=[batch], rounds=self._rounds, shortcut=shortcuts, ahead=list(AHEAD))
         rows = list(measure(self._compute, shape, args))
         self._speed.update({(shape.name, str(batch), row[3]): float(row[4]) for row in rows})
         return (*HEADER, *MEMORY_HEADER), rows
@@ -88,7 +89,7 @@ class Parts:
             record = [bench.step("both", Shortcut.PROJECTIONS, cache, f"step {index}") for index in range(4)]
             for step in record:
                 step()
-            seconds = [bench.timed(step) for _ in range(ROUNDS) for step in record]
+            seconds = [bench.timed(step) for _ in range(self._rounds) for step in record]
             rows.append((shape.name, name, f"{statistics.median(seconds):.4f}"))
         self._prefetch += rows
         return ("shape", "features", "seconds a step"), rows

@@ -20,6 +20,8 @@ SETUPS = {
     "others": Setup(),
     "medvram": Setup(flags=("--medvram",)),
     "lowvram": Setup(flags=("--lowvram",)),
+    "half": Setup(precision=("--precision", "half")),
+    "autocast": Setup(precision=("--precision", "autocast")),
 }
 """By key, the longest-running first.
 

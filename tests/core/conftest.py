@@ -36,12 +36,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="of the tests of equality (tests/core)")
 
 
-@pytest.fixture(scope="session")
-def device(request: pytest.FixtureRequest) -> str:
-    """Where the UNets of the tests of equality compute."""
-    return str(request.config.getoption("--device"))
-
-
 @dataclass(frozen=True)
 class GoldenCase:
     """One golden case, in the core's own terms."""

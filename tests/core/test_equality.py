@@ -17,6 +17,12 @@ HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=[
 SINGLE, HALF = 1e-5, 1e-2
 
 
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """Where the UNets of the tests of equality compute."""
+    return str(request.config.getoption("--device"))
+
+
 @ALL_SHAPES
 @pytest.mark.parametrize("masked", [False, True], ids=["everywhere", "masked"])
 @pytest.mark.parametrize(("sources", "images"), BATCHES)

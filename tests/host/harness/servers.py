@@ -21,7 +21,6 @@ SETUPS = {
     "medvram": Setup(flags=("--medvram",)),
     "lowvram": Setup(flags=("--lowvram",)),
     "half": Setup(precision=("--precision", "half")),
-    "autocast": Setup(precision=("--precision", "autocast")),
 }
 """By key, the longest-running first.
 

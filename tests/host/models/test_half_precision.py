@@ -15,7 +15,7 @@ from harness.state import unchanged_host
 
 from ditail_ext.settings import Settings
 
-pytestmark = [pytest.mark.server("half", "autocast"), pytest.mark.slow]
+pytestmark = [pytest.mark.server("half"), pytest.mark.slow]
 
 CLOSE = 0.05
 """To single precision: half of it alone moves these random networks' latents by about a hundredth."""

@@ -21,7 +21,6 @@ from ...errors import CheckpointError
 from .loaded import LoadedState, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
 
 logger = logging.getLogger("ditail")
-
 WORKING_BYTES = 3 * 2**29
 """What a device needs beside two models for one of them to compute."""
 

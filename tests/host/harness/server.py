@@ -25,7 +25,7 @@ START_LIMIT = 300
 
 FLAGS = (
     *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--skip-install"),
-    *("--no-half", "--use-cpu", "all", "--opt-sdp-attention"),
+    *("--use-cpu", "all", "--opt-sdp-attention"),
     *("--no-download-sd-model", "--do-not-download-clip", "--api"),
 )
 
@@ -74,6 +74,7 @@ class Setup:
 
     Attributes:
         flags: of its command line.
+        precision: the flags that say in which numbers it computes.
         options: over ``OPTIONS``.
         auth: name and password of its API.
         ui_config: defaults of its controls, as a user saved them.
@@ -81,6 +82,7 @@ class Setup:
     """
 
     flags: tuple[str, ...] = ()
+    precision: tuple[str, ...] = ("--no-half",)
     options: Mapping[str, Any] = field(default_factory=dict)
     auth: tuple[str, str] | None = None
     ui_config: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class WebUI(Client):
         _write(self.data / "ui-config.json", setup.ui_config)
         guard = ["--api-auth", ":".join(setup.auth)] if setup.auth else []
         self._log = self.data / "log.txt"
-        self._process = self._start([*setup.flags, *guard])
+        self._process = self._start([*setup.flags, *setup.precision, *guard])
         try:
             self._wait()
         except BaseException:

@@ -21,6 +21,7 @@ SETUPS = {
     "medvram": Setup(flags=("--medvram",)),
     "lowvram": Setup(flags=("--lowvram",)),
     "real": Setup(real=True),
+    "half": Setup(precision=("--precision", "half")),
 }
 """By key, the longest-running first.
 

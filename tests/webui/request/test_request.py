@@ -185,7 +185,7 @@ def test_no_picture(parse, empty):
         ("feature_ratio", -0.1, "from 0 to 1"),
         ("refinements", 1.5, "must be a whole number"),
         ("refinements", True, "must be a whole number"),
-        ("inversion_rule", "Authors", "must be one of authors, warm start"),
+        ("inversion_rule", "Authors", "must be one of authors, warm start, fast"),
         ("source_checkpoint", 5, "must be a text"),
         ("source_checkpoint", None, "must be a text"),
         ("enabled", 1, "must be true or false"),

@@ -49,15 +49,15 @@ class Run:
 
 
 RUNS = {
-    Start.NOISE: (
-        Run(),
-        Run(full=0.4),
-        Run(full=0.6),
-        Run((2, 4, 8), 0.5),
-        Run((4, 8), 0.3),
-        Run((2, 4), 0.7),
-        Run((4,), 0.5, full=0.4),
-        Run((4,), 0.5, Rule.RELEASED),
+    "noise": (
+        Start.NOISE,
+        (Run(), Run(full=0.6), Run((2, 4, 8), 0.5), Run((4,), 0.7), Run((4,), 0.5, full=0.4)),
     ),
-    Start.INVERTED: (Run(), Run(full=0.4), Run((2, 4, 8), 0.5), Run((4,), 0.5, full=0.4)),
+    "inverted": (Start.INVERTED, (Run(), Run(full=0.4), Run((2, 4), 0.5))),
+    "noise-more": (
+        Start.NOISE,
+        (Run(full=0.4), Run((4, 8), 0.3), Run((2,), 0.7), Run((4,), 0.5, Rule.RELEASED)),
+    ),
+    "inverted-more": (Start.INVERTED, (Run((8,), 0.5), Run((4,), 0.3), Run((4,), 0.7), Run((4,), 0.5, full=0.4))),
 }
+"""Sets of runs, in the order in which they are measured; each with its start."""

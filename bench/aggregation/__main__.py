@@ -13,53 +13,32 @@ from __future__ import annotations
 import argparse
 import logging
 import multiprocessing
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from bench.aggregation_plan import RUNS, Rule, Run, Start
-from bench.quality import Unit, Workshop, append, done, units
-from bench.quality_methods import CFG_SCALE, SCHEDULE, Task, prompts
-from bench.quality_methods import trajectory as content_trajectory
-from bench.quality_plan import Kind
-from bench.quality_plan import Method as Content
-from bench.quality_scores import Reference, score, true_areas
+from bench.aggregation.methods import LEVELS, STEPS, results
+from bench.aggregation.plan import RUNS, Start
+from bench.quality.__main__ import Unit, Workshop, append, done, units
+from bench.quality.methods import Task
+from bench.quality.methods import trajectory as content_trajectory
+from bench.quality.plan import Kind
+from bench.quality.plan import Method as Content
+from bench.quality.scores import Reference, score, true_areas
 from demo import tokenizer
-from demo.parts import SHIPPED, Models
+from demo.parts import SHIPPED
 from demo.sample import decode, held_out_prompts, sample_many
 from demo.styles import CHECKPOINT_STYLES, draw
-from demo.train_unet import SIDE
+from demo.train.unet import SIDE
 from demo.world import caption, make_scene
-from ditail_ext.core import (
-    Aggregation,
-    Companion,
-    Companions,
-    Injection,
-    Prompts,
-    Pull,
-    ReleasedMix,
-    Shortcut,
-    Slerp,
-    SourceTrajectory,
-    Window,
-    guided_noise,
-    ldm_noise_predictor,
-    sample,
-)
 
-STEPS = 20
-OWN = 12  # pictures of each target model for its colour and texture
-RELEASED_PULLS = (55.0, 45.0)
-OUT = Path(__file__).parents[1] / "out" / "aggregation"
-LEVELS = SCHEDULE.ddim_levels(STEPS)
-CLEAN = SCHEDULE.at_timestep(0)
+OWN = 8  # pictures of each target model for its colour and texture
 CONTENT = {Start.NOISE: Content(Kind.GENERATED, steps=STEPS), Start.INVERTED: Content(Kind.DITAIL, steps=STEPS)}
+OUT = Path(__file__).parents[2] / "out" / "aggregation"
 
 
 class Bench(Workshop):
@@ -69,8 +48,9 @@ class Bench(Workshop):
         """Text-to-image of held-out captions; fewer than the quality bench's, for a column that nobody ranks by."""
         return sample_many(self.models[style], held_out_prompts(OWN), seed=70_000)
 
-    def run_start(self, unit: Unit, start: Start, references: dict[str, Reference]) -> list[dict[str, object]]:
-        """All scores of a unit from one start."""
+    def run_set(self, unit: Unit, name: str, references: dict[str, Reference]) -> list[dict[str, object]]:
+        """All scores of a unit by one set of runs."""
+        start, runs = RUNS[name]
         scenes = [make_scene(seed) for seed in unit.seeds]
         noise = [torch.randn(4, SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(s)) for s in unit.seeds]
         drawn = np.stack([draw(scene, unit.source, SIDE) for scene in scenes])
@@ -82,7 +62,7 @@ class Bench(Workshop):
             own = decode(source, trajectory.clean)
             areas = np.stack([verdict.mask for verdict in self.judge.judge(own)])
         rows: list[dict[str, object]] = []
-        for run in RUNS[start]:
+        for run in runs:
             for window, latents in results(run, task.captions, trajectory, source, target):
                 made = decode(target, latents)
                 scores = score(self.judge, made, own, areas, scenes, unit.target, references[unit.target])
@@ -91,52 +71,6 @@ class Bench(Workshop):
                     numbers = {name: f"{value:.4f}" for name, value in asdict(result).items()}
                     rows.append({**place, "scene": seed, "method": run.kind, "value": run.value(window), **numbers})
         return rows
-
-
-def results(
-    run: Run, captions: Sequence[str], trajectory: SourceTrajectory, source: Models, target: Models
-) -> Iterator[tuple[int, Tensor]]:
-    """Of each of a run's windows (0: none) the clean latents (n, 4, h, w)."""
-    conds = prompts(target, captions)
-    if not run.windows or run.full:
-        window = run.windows[0] if run.windows else 0
-        companions = companions_of(run, window, source, captions)
-        yield window, whole(run, trajectory, target, conds, companions)
-        return
-    longest = max(run.windows)
-    after: list[Tensor] = []
-    options = {"cfg_scale": CFG_SCALE, "companions": companions_of(run, longest, source, captions)}
-    predict = ldm_noise_predictor(target.unet)
-    note = lambda step, steps, level, latent: after.append(latent)  # noqa: E731
-    sample(predict, trajectory.start, LEVELS[:longest], conds, clean=LEVELS[longest], on_step=note, **options)
-    for window in run.windows:
-        start, rest = after[window - 1], LEVELS[window:]
-        yield window, sample(predict, start, rest, conds, cfg_scale=CFG_SCALE, clean=CLEAN)
-
-
-def whole(
-    run: Run, trajectory: SourceTrajectory, target: Models, conds: Prompts, companions: Companions | None
-) -> Tensor:
-    """One whole run's clean latents."""
-    predict = ldm_noise_predictor(target.unet)
-    options = {"cfg_scale": CFG_SCALE, "clean": CLEAN, "companions": companions}
-    if not run.full:
-        return sample(predict, trajectory.start, LEVELS, conds, **options)
-    window = Window.from_ratio(run.full, STEPS)
-    with Injection(
-        target.unet, feature_window=window, attention_window=window, profile="full", shortcut=Shortcut.PROJECTIONS
-    ) as injection:
-        return sample(predict, trajectory.start, LEVELS, conds, trajectory=trajectory, injection=injection, **options)
-
-
-def companions_of(run: Run, window: int, source: Models, captions: Sequence[str]) -> Companions | None:
-    """The source beside the target."""
-    if not window:
-        return None
-    merge = Slerp.beside_target([run.weight]) if run.rule is Rule.SLERP else ReleasedMix((1 - run.weight,))
-    pull = Pull(RELEASED_PULLS) if run.rule is Rule.RELEASED else None
-    estimate = guided_noise(ldm_noise_predictor(source.unet), prompts(source, captions), cfg_scale=CFG_SCALE)
-    return Companions(Aggregation(merge, Window(0, window), pull), [Companion(estimate)], SCHEDULE)
 
 
 _bench: list[Bench] = []  # a worker process's own, made once: models cannot travel with every unit
@@ -150,12 +84,12 @@ def _own_pictures(style: str) -> np.ndarray:
     return _bench[0].own_pictures(style)
 
 
-def _run(unit: Unit, start: Start, references: dict[str, Reference]) -> list[dict[str, object]]:
-    return _bench[0].run_start(unit, start, references)
+def _run(unit: Unit, name: str, references: dict[str, Reference]) -> list[dict[str, object]]:
+    return _bench[0].run_set(unit, name, references)
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Do the units that are not in the scores files yet, a file a start."""
+    """Do the units that are not in the scores files yet, a file a set."""
     options.out.mkdir(parents=True, exist_ok=True)
     words = options.out / "tokenizer"
     tokenizer.write(words)
@@ -163,11 +97,11 @@ def measure(options: argparse.Namespace) -> None:
     with ProcessPoolExecutor(options.workers, context, _start, (options.parts, words)) as pool:
         own = pool.map(_own_pictures, CHECKPOINT_STYLES)
         references = {s: Reference.of(pictures) for s, pictures in zip(CHECKPOINT_STYLES, own, strict=True)}
-        for start in Start:
-            path = options.out / f"{start.name.lower()}.csv"
+        for name in RUNS:
+            path = options.out / f"{name}.csv"
             missing = [unit for unit in units(options.scenes, 1) if unit.name not in done(path)]
-            jobs = [pool.submit(_run, unit, start, references) for unit in missing]
-            for job in tqdm(as_completed(jobs), total=len(jobs), desc=start.value, unit="unit"):
+            jobs = [pool.submit(_run, unit, name, references) for unit in missing]
+            for job in tqdm(as_completed(jobs), total=len(jobs), desc=name, unit="unit"):
                 append(path, job.result())
 
 
@@ -183,9 +117,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not options.report_only:
         measure(options)
-    from bench import aggregation_report  # last, and here: it needs matplotlib
+    from bench.aggregation import report  # last, and here: it needs matplotlib
 
-    aggregation_report.write(options.out)
+    report.write(options.out)
 
 
 if __name__ == "__main__":

@@ -112,14 +112,9 @@ def webui(servers: Servers, request: pytest.FixtureRequest) -> WebUI:
 @pytest.fixture(scope="module", autouse=True)
 def same_picture(webui: WebUI) -> Iterator[None]:
     """An ordinary request makes the same picture before and after each module's tests."""
-
-    def picture() -> list[bytes]:
-        webui.probe.reset()
-        return webui.txt2img(override_settings={"sd_model_checkpoint": "alpha.safetensors"}).pixels
-
-    before = picture()
+    before = webui.with_alpha().pixels
     yield
-    assert picture() == before
+    assert webui.with_alpha().pixels == before
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .client import Client
+from .client import Answer, Client
 from .installed import install
 from .probe import Probe
 
@@ -79,6 +79,7 @@ class Setup:
         auth: name and password of its API.
         ui_config: defaults of its controls, as a user saved them.
         real: beside the real extensions.
+        beside: checkpoints that it holds beside alpha; its limit has to allow for them.
     """
 
     flags: tuple[str, ...] = ()
@@ -87,6 +88,7 @@ class Setup:
     auth: tuple[str, str] | None = None
     ui_config: Mapping[str, Any] = field(default_factory=dict)
     real: bool = False
+    beside: tuple[str, ...] = ()
 
 
 class WebUI(Client):
@@ -102,6 +104,7 @@ class WebUI(Client):
         self._port = _free_port()
         super().__init__(f"http://127.0.0.1:{self._port}", setup.auth)
         self.probe = Probe(self)
+        self._beside = setup.beside
         _lay_out(self.data, files)
         folder = find_extensions()
         for name in REAL if setup.real and folder is not None else ():
@@ -129,6 +132,13 @@ class WebUI(Client):
     @property
     def loras(self) -> Path:
         return self.data / "models" / "Lora"
+
+    def with_alpha(self, **request: Any) -> Answer:
+        """An ordinary picture of alpha's, after which the host holds what it is to hold beside."""
+        for name in self._beside:
+            self.txt2img(steps=1, override_settings={"sd_model_checkpoint": name})
+        self.probe.reset()
+        return self.txt2img(override_settings={"sd_model_checkpoint": "alpha.safetensors"}, **request)
 
     def log(self) -> str:
         """What it has written to its console so far."""

@@ -15,7 +15,7 @@ CONFIGURED = {"customscript/ditail.py/img2img/Negative scale (β)/value": 1.5}
 
 SETUPS = {
     "main": Setup(),
-    "held": Setup(options={"sd_checkpoints_limit": 2}),
+    "held": Setup(options={"sd_checkpoints_limit": 2}, beside=("beta.safetensors",)),
     "panel": Setup(auth=AUTH, ui_config=CONFIGURED),
     "others": Setup(),
     "medvram": Setup(flags=("--medvram",)),
@@ -25,8 +25,8 @@ SETUPS = {
 }
 """By key, the longest-running first.
 
-``main`` loads each checkpoint that is wanted into the place of the one before; ``held`` has two in memory, for
-whatever is not about loading: it is three times as fast. ``others`` has further checkpoints.
+``main`` holds one checkpoint, so a source is loaded for each test; ``held`` has alpha and beta in memory, for
+whatever is not about loading, and is faster. ``others`` has further checkpoints.
 """
 
 MAIN = "main"

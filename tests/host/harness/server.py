@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .client import Answer, Client
-from .installed import install
+from .installed import FOLDER, install
 from .probe import Probe
 
 START_LIMIT = 300
@@ -79,6 +79,7 @@ class Setup:
         auth: name and password of its API.
         ui_config: defaults of its controls, as a user saved them.
         real: beside the real extensions.
+        folder: what the extension's own is called.
         beside: checkpoints that it holds beside alpha; its limit has to allow for them.
     """
 
@@ -88,6 +89,7 @@ class Setup:
     auth: tuple[str, str] | None = None
     ui_config: Mapping[str, Any] = field(default_factory=dict)
     real: bool = False
+    folder: str = FOLDER
     beside: tuple[str, ...] = ()
 
 
@@ -105,7 +107,7 @@ class WebUI(Client):
         super().__init__(f"http://127.0.0.1:{self._port}", setup.auth)
         self.probe = Probe(self)
         self._beside = setup.beside
-        _lay_out(self.data, files)
+        _lay_out(self.data, files, setup.folder)
         folder = find_extensions()
         for name in REAL if setup.real and folder is not None else ():
             (self.data / "extensions" / name).symlink_to(folder / name, target_is_directory=True)
@@ -184,14 +186,14 @@ class WebUI(Client):
         return self.get("/probe/state").status == 200  # waits for the model, which is loaded in the background
 
 
-def _lay_out(data: Path, files: Path) -> None:
+def _lay_out(data: Path, files: Path, folder: str) -> None:
     for name in ("checkpoints", "extensions", "models/Lora"):
         (data / name).mkdir(parents=True)
     for file in (files / "checkpoints").iterdir():
         (data / "checkpoints" / file.name).symlink_to(file)
     for file in (files / "Lora").iterdir():
         (data / "models" / "Lora" / file.name).symlink_to(file)
-    install(data / "extensions")
+    install(data / "extensions", folder)
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:

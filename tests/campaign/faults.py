@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from harness.client import Answer
 from harness.server import WebUI
 
 from .judge import Findings, compare, state
+
+logger = logging.getLogger("campaign")
 
 BETA = {"source_checkpoint": "beta.safetensors"}
 CALLS = (1, 2, 4, 6, 9)
@@ -48,6 +51,7 @@ def run(webui: WebUI, findings: Findings, every: int = 1) -> None:
         webui.probe.reset()
         answer = request(webui)
         findings.tried["faults"] += 1
+        logger.info("%s: %s %s", name, answer.status, answer.sentence[:80] if answer.status != 200 else "")
         if answer.status != 200 and not answer.sentence.strip():
             findings.add("a fault without a sentence", name)
         after = state(webui)

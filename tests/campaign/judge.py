@@ -15,6 +15,9 @@ from harness.server import WebUI
 
 from .bodies import Body
 
+HOSTS_OWN = "Integer exceeds 64-bit range"
+"""The host repeats a request in its answer, and cannot write such a number, whatever it was for."""
+
 NOTHING = 'Ditail injection: "none'
 
 logger = logging.getLogger("campaign")
@@ -72,12 +75,15 @@ def judge(webui: WebUI, body: Body, findings: Findings) -> None:
 
 
 def _of_picture(webui: WebUI, body: Body, answer: Answer) -> str | None:
-    said = all("Ditail version" in text for text in answer.info["infotexts"])
+    texts = answer.info["infotexts"]
+    said = all("Ditail version" in text for text in texts)
+    if any("Ditail show content: True" in text for text in texts):
+        said = True  # the content pictures are the source's own, and say so
     if not body.asks:
         return "an infotext of Ditail's that was not asked for" if said else None
     if not said:
         return "a silent plain picture, by its infotext"
-    if all(NOTHING in text for text in answer.info["infotexts"]):
+    if any(NOTHING in text for text in texts):
         return None  # it says itself that it changed nothing
     plain = send(webui, body, ditail=False)
     return "a silent plain picture" if plain.status == 200 and plain.pixels == answer.pixels else None
@@ -85,6 +91,8 @@ def _of_picture(webui: WebUI, body: Body, answer: Answer) -> str | None:
 
 def _of_sentence(answer: Answer) -> str | None:
     sentence = answer.sentence
+    if sentence == HOSTS_OWN:
+        return None
     if answer.status >= 500 and answer.status != 503:
         return "a server's error"
     if not sentence.startswith("Ditail: ") or not sentence.rstrip().endswith((".", "?", ")")):

@@ -56,7 +56,7 @@ def run(webui: WebUI, findings: Findings, every: int = 1) -> None:
             findings.add("a fault without a sentence", name)
         after = state(webui)
         compare({**before, "object": 0}, {**after, "object": 0}, findings, (name, answer.status))
-        again = webui.img2img(BETA, width=128, height=64, steps=2)
+        again = webui.img2img(BETA, width=128, height=64, steps=4)
         if again.status != 200:
             findings.add("the next request fails", (name, again.sentence))
 
@@ -87,7 +87,7 @@ def _replaced_source(content: bytes | None) -> Callable[[WebUI], Answer]:
             path.unlink()
             if content is not None:
                 path.write_bytes(content)
-            return webui.img2img({"source_checkpoint": path.name}, width=128, height=64, steps=2)
+            return webui.img2img({"source_checkpoint": path.name}, width=128, height=64, steps=4)
 
     return request
 
@@ -107,9 +107,9 @@ def _copied(webui: WebUI, name: str) -> Iterator[None]:
 
 
 def _other_target(webui: WebUI) -> Answer:
-    webui.img2img(BETA, width=128, height=64, steps=2)
+    webui.img2img(BETA, width=128, height=64, steps=4)
     webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "beta.safetensors"})
-    answer = webui.img2img({"source_checkpoint": "alpha.safetensors"}, width=128, height=64, steps=2)
+    answer = webui.img2img({"source_checkpoint": "alpha.safetensors"}, width=128, height=64, steps=4)
     webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "alpha.safetensors"})
     return answer
 
@@ -117,11 +117,11 @@ def _other_target(webui: WebUI) -> Answer:
 def _damaged_disk(webui: WebUI) -> Answer:
     webui.post("/sdapi/v1/options", {"ditail_disk_cache_mb": 64})
     try:
-        webui.img2img(BETA, width=128, height=64, steps=2)
+        webui.img2img(BETA, width=128, height=64, steps=4)
         indices = list((webui.data / "cache" / "ditail").rglob("cache.db"))
         assert indices, "the inversion was to be kept on disk"
         for index in indices:
             index.write_bytes(b"no database" * 200)
-        return webui.img2img({**BETA, "positive_scale": 2.0}, width=128, height=64, steps=2)
+        return webui.img2img({**BETA, "positive_scale": 2.0}, width=128, height=64, steps=4)
     finally:
         webui.post("/sdapi/v1/options", {"ditail_disk_cache_mb": 0})

@@ -14,7 +14,7 @@ from harness.server import WebUI
 from harness.state import unchanged_host
 from safetensors.torch import load_file
 
-SMALL = {"width": 128, "height": 64, "steps": 2}
+SMALL = {"width": 128, "height": 64, "steps": 4}
 
 Weights = dict[str, torch.Tensor]
 

@@ -128,6 +128,11 @@ class WebUI(Client):
         return self.log().count("Startup time:")
 
     @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
+    @property
     def checkpoints(self) -> Path:
         return self.data / "checkpoints"
 

@@ -197,6 +197,8 @@ def test_no_picture(parse, empty):
         ("attention_weight", -1, "from 0 to 1"),
         ("picture", 5, "must be a picture file in base64"),
         ("picture", "not base64!", "is not valid base64"),
+        ("picture", "é" * 40, "is not valid base64"),
+        ("mask", "\ud800", "is not valid base64"),
         ("picture", base64.b64encode(b"no picture").decode(), "is no picture"),
         ("picture", base64.b64encode(picture_bytes()[:40]).decode(), "is no picture"),
     ],

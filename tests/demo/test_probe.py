@@ -76,6 +76,22 @@ def test_nothing_is_carried_by_a_silent_block():
     assert carried(unet, "feature") == pytest.approx([0.0] * len(probe.TIMESTEPS), abs=1e-5)
 
 
+def test_whole_outputs_and_skips_are_told_apart():
+    """Where the skips above block 4 are shut off, everything comes through the outputs, and they bring nothing."""
+    unet = unet_through_block_4(0.0)
+    with torch.no_grad():
+        for index in ABOVE:  # GroupNorm mixes a skip's mean into its group: shut that way off, too
+            unet.output_blocks[index][0].in_layers[0].weight[nets.UNET_CONFIG["model_channels"] :] = 0
+    found = {(f.layers, f.replaced, f.timestep): f for f in probe.blocks(unet, scenes())}
+    for timestep in probe.TIMESTEPS:
+        through = [found["output of block", str(k), timestep].change for k in range(4, 11)]
+        assert min(through) > 0
+        assert through == pytest.approx([through[0]] * len(through), rel=1e-3)
+        assert found["skips of blocks", "6-8", timestep].change == pytest.approx(0, abs=1e-6)
+        assert found["skips of blocks", "9-11", timestep].change == pytest.approx(0, abs=1e-6)
+    assert {layers for layers, _, _ in found} == {"output of block", "skips of blocks"}
+
+
 def test_the_table_has_a_row_a_replacement():
     findings = [probe.Finding("default", name, t, 0.25, -0.5) for name in probe.REPLACED for t in probe.TIMESTEPS]
     lines = probe.table(findings).splitlines()

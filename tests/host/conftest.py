@@ -32,10 +32,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("webui", keys, indirect=True, scope="module")
 
 
+def is_here(item: pytest.Item) -> bool:
+    """Whether a test is one of this folder's."""
+    return item.path.is_relative_to(_HERE)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what lies here, skip it where there is no WebUI, and put each server's tests together, the most first."""
-    mine = [item for item in items if item.path.is_relative_to(_HERE)]
+    mine = [item for item in items if is_here(item)]
     for item in mine:
         item.add_marker(pytest.mark.host)
         item.add_marker(pytest.mark.xdist_group(key_of(item)))
@@ -43,15 +48,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=NO_WEBUI))
     order = list(SETUPS)
     mine.sort(key=lambda item: order.index(key_of(item)))
-    items[:] = [*mine, *(item for item in items if not item.path.is_relative_to(_HERE))]
+    items[:] = [*mine, *(item for item in items if not is_here(item))]
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """End a server after its last test; nobody uses it any more, so few run at the same time."""
-    servers = item.config.stash.get(_SERVERS, None)
-    if servers is not None and (nextitem is None or key_of(nextitem) != key_of(item)):
-        servers.stop(key_of(item))
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """After the last test here nobody needs a server."""
+    try:
+        return (yield)
+    finally:
+        if item.config.stash.get(_SERVERS, None) and (nextitem is None or not is_here(nextitem)):
+            item.config.stash[_SERVERS].stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -100,7 +107,7 @@ def servers(model_files: Path, pytestconfig: pytest.Config) -> Iterator[Servers]
     """The shared WebUIs of this worker."""
     servers = pytestconfig.stash[_SERVERS] = Servers(model_files)
     yield servers
-    servers.stop_all()
+    servers.stop()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from harness.server import WebUI
 def nothing_kept(webui: WebUI, probe: Probe) -> Iterator[None]:
     """Neither cells nor inversions of another test; alpha is loaded."""
     shutil.rmtree(webui.data / "outputs", ignore_errors=True)
-    webui.txt2img(steps=1)
+    webui.txt2img(steps=2)
     probe.reset()
     yield
     shutil.rmtree(webui.data / "outputs", ignore_errors=True)

@@ -143,7 +143,7 @@ class WebUI(Client):
     def with_alpha(self, **request: Any) -> Answer:
         """An ordinary picture of alpha's, after which the host holds what it is to hold beside."""
         for name in self._beside:
-            self.txt2img(steps=1, override_settings={"sd_model_checkpoint": name})
+            self.txt2img(steps=2, override_settings={"sd_model_checkpoint": name})
         self.probe.reset()
         return self.txt2img(override_settings={"sd_model_checkpoint": "alpha.safetensors"}, **request)
 

@@ -33,27 +33,23 @@ MAIN = "main"
 
 
 class Servers:
-    """Starts each when it is first asked for; ends it when told that its last test is over."""
+    """Starts each when it is first asked for, and ends the one before: of a worker's servers one runs at a time."""
 
     def __init__(self, files: Path) -> None:
         self._files = files
         self._running: dict[str, WebUI] = {}
 
     def __getitem__(self, key: str) -> WebUI:
+        for other in [other for other in self._running if other != key]:
+            self._running.pop(other).stop()
         if key not in self._running:
             self._running[key] = WebUI(self._files, SETUPS[key])
         return self._running[key]
 
-    def stop(self, key: str) -> None:
-        """End one; nothing where it does not run."""
-        webui = self._running.pop(key, None)
-        if webui is not None:
-            webui.stop()
-
-    def stop_all(self) -> None:
-        """End them all."""
-        for key in list(self._running):
-            self.stop(key)
+    def stop(self) -> None:
+        """End what runs."""
+        while self._running:
+            self._running.popitem()[1].stop()
 
 
 def keys_of(module: pytest.Module | None) -> tuple[str, ...]:

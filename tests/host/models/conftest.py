@@ -17,7 +17,7 @@ def other_families(webui: WebUI, family_files: Path) -> Iterator[WebUI]:
         link.symlink_to(family_files / link.name)
     webui.post("/sdapi/v1/refresh-checkpoints")
     yield webui
-    webui.txt2img(steps=1)  # the option's checkpoint again
+    webui.txt2img(steps=2)  # the option's checkpoint again
     for link in links:
         link.unlink()
     webui.post("/sdapi/v1/refresh-checkpoints")

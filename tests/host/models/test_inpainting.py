@@ -35,7 +35,7 @@ def inpainting(webui: WebUI, model_files: Path) -> Iterator[None]:
     make_inpainting(model_files, webui.checkpoints)
     webui.post("/sdapi/v1/refresh-checkpoints")
     yield
-    webui.txt2img(steps=1)  # alpha again
+    webui.txt2img(steps=2)  # alpha again
     for suffix in (".safetensors", ".yaml"):
         (webui.checkpoints / f"inpainting{suffix}").unlink()
     webui.post("/sdapi/v1/refresh-checkpoints")

@@ -40,7 +40,7 @@ def demo(webui: WebUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web
     refresh(webui)
     with options(webui, {"sd_model_checkpoint": "ditail-demo-base.safetensors"}):
         yield webui
-    webui.txt2img(steps=1)  # the option's checkpoint again
+    webui.txt2img(steps=2)  # the option's checkpoint again
     for link in links:
         link.unlink()
     refresh(webui)

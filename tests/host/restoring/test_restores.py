@@ -47,7 +47,7 @@ def swapping(request: pytest.FixtureRequest, webui: WebUI) -> Iterator[Host]:
         if swap.limit > 1:
             webui.img2img({"source_checkpoint": swap.source})  # both are held from here on
         yield Host(webui, swap)
-    webui.txt2img(steps=1)  # what was held beyond the usual limit goes
+    webui.txt2img(steps=2)  # what was held beyond the usual limit goes
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-""" "Reload UI" builds the page again, in the running WebUI."""
+"""The page built again by "Reload UI", in the running WebUI.
+
+The first of its folder: gradio waits, for ever, for connections that a page of another test has left open.
+"""
 
 from __future__ import annotations
 

@@ -19,8 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.shapes import SHAPES, Shape
 from ditail_ext.core import (
     BankCache,
+    Condition,
     Injection,
+    InversionRule,
     Level,
+    Levels,
     NoiseSchedule,
     Prompts,
     Shortcut,
@@ -47,6 +50,8 @@ EXPECTED = {
 """The arithmetic's whole-run ratios to plain img2img at 1, 4 and 8 images with the attention kernel as it is: SD1.5 at
 512x512, SD2 at 768x768, SDXL at 1024x1024."""
 BATCHES = (1, 4, 8)
+RUN_STEPS = (20, 30, 50)
+"""For which the fast inversion rule's share of the calls is counted: its first call weighs more in a short run."""
 
 
 class Run:
@@ -97,15 +102,30 @@ class Run:
         return self._latent.expand(self.batch, -1, -1, -1)
 
 
+def fast_share(steps: int) -> float:
+    """UNet calls of the fast inversion rule, of those that a call for each step would be."""
+    calls = []
+    levels = NoiseSchedule.stable_diffusion().ddim_levels(steps)[::-1]
+
+    def predict(latent: Tensor, level: Levels, cond: Condition) -> Tensor:
+        calls.append(level)
+        return latent
+
+    invert(predict, torch.zeros(1, 1, 1, 1), levels, torch.zeros(1, 1, 1), rule=InversionRule.FAST)
+    return len(calls) / steps
+
+
 def ratios(unet: nn.Module, shape: Shape, batch: int) -> dict[str, float]:
     """Every mode's FLOPs in units of plain img2img's."""
     run, cache = Run(unet, shape, batch), BankCache(2**40)
     plain = run.plain()
     recorded = run.ditail(Shortcut.PROJECTIONS, cache)
+    fast = {f"first time, fast inversion, {steps} steps": fast_share(steps) * run.invert() for steps in RUN_STEPS}
     return {
         "reference, trajectory cached": run.ditail(Shortcut.REFERENCE, BankCache(0)) / plain,
         "trajectory cached": recorded / plain,
         "first time": (recorded + run.invert()) / plain,
+        **{mode: (recorded + inverted) / plain for mode, inverted in fast.items()},
         "features cached": run.ditail(Shortcut.PROJECTIONS, cache) / plain,
     }
 

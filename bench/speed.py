@@ -12,7 +12,7 @@ Levels recorded several at once count with their share of the call, and with the
 Writes ``bench/results/speed-SHAPE-DEVICE.csv``.
 
     python -m bench.speed [--shape sd15 sdxl] [--size 512] [--batch 1 4] [--rounds 3] [--device auto]
-                          [--shortcut "shared map" ...] [--ahead 2 4 8] [--suffix=-ahead] [--narrow]
+                          [--shortcut projections ...] [--ahead 2 4 8] [--suffix=-ahead] [--narrow]
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from ditail_ext.core import (
     Injection,
     Levels,
     NoiseSchedule,
+    PrefetchingCache,
     Prompts,
     Shortcut,
     SourcePass,
@@ -84,8 +85,10 @@ class Bench:
         cond = join_rows([self._pair, expand_rows(self._prompts.empty, self.batch)])
         return self.predict(rows, LEVEL, cond)
 
-    def step(self, phase: str, shortcut: Shortcut, cache: BankCache | None) -> Callable[[], None]:
-        """A step of Ditail in a phase, its features from the cache if there is one."""
+    def step(
+        self, phase: str, shortcut: Shortcut, cache: BankCache | PrefetchingCache | None, place: str = ""
+    ) -> Callable[[], None]:
+        """A step of Ditail in a phase, its features from the cache if there is one; ``place`` tells steps apart."""
         _, feature, attention = PHASES[phase]
 
         def run() -> None:
@@ -93,7 +96,7 @@ class Bench:
             with Injection(self.unet, shortcut=shortcut, **windows) as injection:
                 slots = None if cache is None else partial(cache.slot, phase)
                 recorder = SourceRecorder(injection, self._pass_source, slots)
-                bank = recorder.bank(SourcePass(0, LEVEL, self._source))
+                bank = recorder.bank(SourcePass(0, LEVEL, self._source, place=place or None))
                 with injection.replay(0, bank):
                     self.generated()
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from demo import lora
+from demo import differences, lora
 from demo.nets import Vae, make_unet
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import TextEncoder, Vocabulary, neutral
@@ -69,21 +69,32 @@ def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
     for style in CHECKPOINT_STYLES:
         path = folder / f"style-{style}.pt"
         if path.exists():
-            _save(out / f"unet-{style}.safetensors", stage.load_state(path)["averages"]["unet"])
+            save_fine_tune(out, style, stage.load_state(path)["averages"]["unet"])
     if states["lora"].exists():
         change = lora.kohya_state(stage.load_state(states["lora"])["averages"]["lora"])
         _save(out / f"lora-{LORA_STYLE}.safetensors", change)
 
 
+def save_fine_tune(folder: Path, style: str, unet: Mapping[str, torch.Tensor]) -> None:
+    """Write a style's UNet as its difference from the base's file in `folder`, half the size of its weights."""
+    _save(folder / f"unet-{style}.safetensors", differences.pack(unet, read(folder, "unet-base")))
+
+
 def _save(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
-    save_file(half, str(path), metadata={"format": "pt"})
+    """Write floats as fp16, except the scales of differences, which fp16 is too coarse for."""
+    kept = {
+        k: v.half() if v.is_floating_point() and not k.endswith(differences.SCALE) else v for k, v in state.items()
+    }
+    save_file({k: v.contiguous() for k, v in kept.items()}, str(path), metadata={"format": "pt"})
     log.info("%s: %.2f MB", path.name, path.stat().st_size / 1e6)
 
 
 def read(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    """One shipped file's tensors in float32 (integers as they are)."""
+    """One shipped file's weights in float32 (integers as they are), put together with the base's where it holds
+    differences from them."""
     state = load_file(str(folder / f"{name}.safetensors"))
+    if differences.is_packed(state):
+        return differences.unpack(state, read(folder, "unet-base"))
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 

@@ -56,3 +56,7 @@ class OutputError(DitailError):
 
 class NotEnoughMemoryError(DitailError):
     """The device has not enough memory for what was asked."""
+
+
+class AggregationError(DitailError):
+    """Models whose latents cannot be merged as asked, or weights and windows that mean nothing."""

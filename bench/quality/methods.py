@@ -70,17 +70,17 @@ def redraw(method: Method, task: Task, target: Models) -> np.ndarray:
     if method.kind is Kind.NO_INVERSION:
         levels = _remaining(levels, method.strength)
         return decode(target, _inject(method, target, _noised_trajectory(task, levels), levels, conds))
-    trajectory = _trajectory(method, task, target, levels)
+    inverted = trajectory(method, task, target, levels)
     if method.kind is Kind.NO_INJECTION:
-        return decode(target, _sample(target, trajectory.start, levels, conds))
-    return decode(target, _inject(method, target, trajectory, levels, conds))
+        return decode(target, _sample(target, inverted.start, levels, conds))
+    return decode(target, _inject(method, target, inverted, levels, conds))
 
 
 def content(method: Method, task: Task, target: Models) -> np.ndarray | None:
     """The picture that the source generated, where the method has it draw the content itself."""
     if method.kind is not Kind.GENERATED:
         return None
-    return decode(task.source, _trajectory(method, task, target, SCHEDULE.ddim_levels(method.steps)).clean)
+    return decode(task.source, trajectory(method, task, target, SCHEDULE.ddim_levels(method.steps)).clean)
 
 
 def _remaining(levels: Sequence[Level], strength: float) -> Sequence[Level]:
@@ -100,7 +100,8 @@ def _noised_trajectory(task: Task, levels: Sequence[Level]) -> SourceTrajectory:
     return SourceTrajectory((SCHEDULE.at_timestep(0), *rising), torch.stack([clean, *noised]))
 
 
-def _trajectory(method: Method, task: Task, target: Models, levels: Sequence[Level]) -> SourceTrajectory:
+def trajectory(method: Method, task: Task, target: Models, levels: Sequence[Level]) -> SourceTrajectory:
+    """The latents of a method's content: of the pictures inverted, or of the source's own run."""
     inverter = target if method.kind is Kind.TARGET_INVERTS else task.source
     key = (method.kind is Kind.GENERATED, id(inverter), *method.inversion_key)
     if key not in task.kept:

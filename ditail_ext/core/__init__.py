@@ -3,6 +3,20 @@
 A host brings one callable that estimates noise (:class:`PredictNoise`) and one UNet module to hook.
 """
 
+from .aggregation import (
+    Aggregation,
+    Companion,
+    Companions,
+    Estimate,
+    Merge,
+    Merger,
+    Pull,
+    ReleasedMix,
+    RowGroups,
+    Scaling,
+    Slerp,
+    posterior_mean,
+)
 from .injection import (
     PROFILE_NAMES,
     FeatureBank,
@@ -49,20 +63,26 @@ from .recordings import (
     is_out_of_memory,
     rows_worth_a_call,
 )
-from .sampling import Prompts, sample
+from .sampling import Prompts, guided_noise, sample
 from .trajectories import InversionRule, SourceTrajectory, Trace, TracedLatent, invert
 
 __all__ = [
     "PROFILE_NAMES",
+    "Aggregation",
     "BankCache",
     "BankSlot",
+    "Companion",
+    "Companions",
     "Condition",
+    "Estimate",
     "FeatureBank",
     "Injection",
     "InversionRule",
     "LayerProfile",
     "Level",
     "Levels",
+    "Merge",
+    "Merger",
     "NoiseSchedule",
     "PinnedBank",
     "PinnedMemory",
@@ -70,11 +90,16 @@ __all__ = [
     "Prediction",
     "PrefetchingCache",
     "Prompts",
+    "Pull",
     "Region",
+    "ReleasedMix",
+    "RowGroups",
     "RunSource",
+    "Scaling",
     "Shortcut",
     "Site",
     "SiteKind",
+    "Slerp",
     "SourcePass",
     "SourceRecorder",
     "SourceTrajectory",
@@ -87,6 +112,7 @@ __all__ = [
     "expand_rows",
     "find_sites",
     "free_bytes",
+    "guided_noise",
     "interpolate",
     "invert",
     "is_out_of_memory",
@@ -96,6 +122,7 @@ __all__ = [
     "mix",
     "mixed_weights",
     "move",
+    "posterior_mean",
     "rows_worth_a_call",
     "sample",
     "timesteps_of",

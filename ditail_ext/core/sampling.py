@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ScheduleError
+from .aggregation import Companions, Estimate
 from .injection import FeatureBank, Injection
 from .levels import Condition, Level, Levels, PredictNoise, expand_rows, join_rows, move
 from .recordings import BankSlot, SourcePass, SourceRecorder
@@ -52,6 +53,7 @@ def sample(
     clean: Level | None = None,
     trajectory: SourceTrajectory | None = None,
     injection: Injection | None = None,
+    companions: Companions | None = None,
     slots: Callable[[Hashable], BankSlot] | None = None,
     most_rows: Callable[[Tensor], int] | None = None,
     on_step: OnSamplingStep | None = None,
@@ -68,6 +70,8 @@ def sample(
         trajectory: the source's latents; needed with ``injection``. It holds one picture for all rows of
             ``start``, or one for each.
         injection: an entered injection into the target's UNet; without it this is plain sampling.
+        companions: further models whose latents are merged with the target's after each step of their window. What
+            is injected, is so in the target alone.
         slots: where recordings of a level are kept between runs (see ``BankCache.slot``).
         most_rows: how many of the source's rows may be recorded in one call (see ``SourceRecorder``).
         on_step: progress; raise from it to stop.
@@ -77,9 +81,12 @@ def sample(
 
     Raises:
         ScheduleError: no levels, or an injection without a trajectory, or one for another number of pictures.
+        AggregationError: the companions' window begins after the last step, or latents cannot be merged.
     """
     if not levels:
         raise ScheduleError("There are no noise levels to sample along; use at least one step.")
+    if companions is not None:
+        companions.check(len(levels))
     sources = _sources(start.shape[0], trajectory, injection)
     clean = clean or Level.clean()
     cond, copies = _conditions(prompts, start.shape[0], guided=cfg_scale != 1.0)
@@ -92,10 +99,23 @@ def sample(
         with nullcontext() if injection is None else injection.replay(step, bank, rows_of):
             epsilon = _guide(predict_noise(rows, level, cond), cfg_scale)
         below = levels[step + 1] if step + 1 < len(levels) else clean
-        latent = move(latent, level, below, epsilon.to(latent.dtype))
+        entered, epsilon = latent, epsilon.to(latent.dtype)
+        latent = move(latent, level, below, epsilon)
+        if companions is not None:
+            latent = companions.after_step(step, (level, below), entered, latent, epsilon)
         if on_step is not None:
             on_step(step, len(levels), level, latent)
     return latent
+
+
+def guided_noise(predict_noise: PredictNoise, prompts: Prompts, *, cfg_scale: float) -> Estimate:
+    """A model's noise estimate with classifier-free guidance, as :func:`sample` takes the target's."""
+
+    def estimate(latent: Tensor, level: Level) -> Tensor:
+        cond, copies = _conditions(prompts, latent.shape[0], guided=cfg_scale != 1.0)
+        return _guide(predict_noise(torch.cat([latent] * copies), level, cond), cfg_scale)
+
+    return estimate
 
 
 def _sources(batch: int, trajectory: SourceTrajectory | None, injection: Injection | None) -> list[int] | None:

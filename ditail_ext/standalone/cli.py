@@ -7,10 +7,11 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import DitailError, OutputError, SettingsError
 from ..settings import TABLE, Settings
+from .further import MOST, RATIO, WEIGHT, Aggregated
 
 WRONG_INPUT = 2
 INTERRUPTED = 130
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         ditail.add_argument(
             option(name), type=setting.kind, choices=setting.choices, help=f"{setting.help} {default}".strip()
         )
+    _add_aggregation(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, default=Path("ditail.png"), help="the PNG to write (ditail.png)")
     output.add_argument("--sheet", type=Path, help="also write a contact sheet with the alternatives")
@@ -71,6 +73,25 @@ def build_parser() -> argparse.ArgumentParser:
     compute.add_argument("--precision", default="auto", choices=("auto", "fp32", "fp16", "bf16"))
     compute.add_argument("--threads", type=int, help="CPU threads; torch's own choice if left out")
     return parser
+
+
+def _add_aggregation(parser: argparse.ArgumentParser) -> None:
+    """Options for further checkpoints; each but the window's may be given once a checkpoint, in the same order."""
+    group = parser.add_argument_group("aggregation")
+    often: dict[str, Any] = {"action": "append", "default": []}
+    group.add_argument(
+        "--aggregate",
+        type=Path,
+        metavar="CHECKPOINT",
+        help=f"a further checkpoint whose latents are merged with the target's in the first steps; up to {MOST} times",
+        **often,
+    )
+    shared = f"its share of the merged latent, the target has the rest ({WEIGHT} shared by all)"
+    group.add_argument("--aggregate-weight", type=float, metavar="SHARE", help=shared, **often)
+    group.add_argument("--aggregate-prompt", metavar="TEXT", help="its prompt; the main one if empty", **often)
+    group.add_argument("--aggregate-negative-prompt", metavar="TEXT", help="its negative prompt, likewise", **often)
+    group.add_argument("--aggregate-ratio", type=float, help=f"share of the steps at which merging ends ({RATIO})")
+    group.add_argument("--aggregate-start", type=float, help="share of the steps that pass before it begins (0.0)")
 
 
 def option(name: str) -> str:
@@ -148,12 +169,23 @@ def _job(args: argparse.Namespace):  # type: ignore[no-untyped-def]  # noqa: ANN
         shorter_side=args.size,
         loaded_trajectory=args.load_trajectory,
         with_sheet=args.sheet is not None,
+        aggregated=_aggregated(args),
     )
 
 
 def _settings(args: argparse.Namespace) -> Settings:
     given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
     return Settings.from_mapping(given)
+
+
+def _aggregated(args: argparse.Namespace) -> Aggregated | None:
+    return Aggregated.of(
+        args.aggregate,
+        args.aggregate_weight,
+        args.aggregate_prompt,
+        args.aggregate_negative_prompt,
+        (args.aggregate_ratio, args.aggregate_start),
+    )
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -163,6 +195,7 @@ def _check(args: argparse.Namespace) -> None:
         DitailError: a number is out of range, options contradict each other, or an output cannot be written.
     """
     _settings(args)
+    _aggregated(args)
     if not 1 <= args.steps <= 999:
         raise SettingsError("steps", f"--steps must be from 1 to 999, not {args.steps}.")
     if not 1.0 <= args.cfg_scale <= 100.0:
@@ -187,7 +220,7 @@ def _check_loaded_trajectory(args: argparse.Namespace) -> None:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    inputs = [args.picture, args.target, args.source, args.mask, args.load_trajectory]
+    inputs = [args.picture, args.target, args.source, args.mask, args.load_trajectory, *args.aggregate]
     taken = {path.resolve() for path in inputs if path is not None}
     for path, ending in ((args.output, ".png"), (args.sheet, ".png"), (args.save_trajectory, ".safetensors")):
         if path is None:

@@ -19,9 +19,11 @@ from ..core import (
     invert,
     mix,
 )
-from ..errors import CheckpointError, PictureError, TrajectoryError
+from ..errors import PictureError, TrajectoryError
 from ..settings import Settings
+from .aggregation import FurtherModels, beside
 from .checkpoint import open_checkpoint
+from .further import Aggregated
 from .model import Compute, Model
 from .parameters import Sampling, infotext
 from .picture import GRID, fit, fitted_size, mask_to_tensor, read_mask, read_picture, soften, to_picture, to_tensor
@@ -45,6 +47,7 @@ class Job:
         shorter_side: pixels that the picture's shorter side is scaled to; 0 leaves it.
         loaded_trajectory: file of an inversion made before, instead of inverting.
         with_sheet: also make the panels of the contact sheet.
+        aggregated: further checkpoints to merge with the target in the first steps.
     """
 
     picture: Path
@@ -56,6 +59,7 @@ class Job:
     shorter_side: int = 512
     loaded_trajectory: Path | None = None
     with_sheet: bool = False
+    aggregated: Aggregated | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def run(job: Job, compute: Compute) -> Result:
     source = target if job.source is None else Model(open_checkpoint(job.source), compute)
     for model in (target, source):
         model.check()
+    further = None if job.aggregated is None else FurtherModels(job.aggregated, job.sampling, target, compute)
     panels: list[tuple[str, Image.Image]] = []
     if job.loaded_trajectory is None:
         trajectory = _invert(job, source, to_tensor(picture))
@@ -100,20 +105,17 @@ def run(job: Job, compute: Compute) -> Result:
         trajectory = _load_trajectory(job, target, size).to(compute.device)
     if source is not target:
         source.release()
-    latents = sampled(job, target, trajectory, region, injected=True)
-    _require_numbers(latents, target)
+    with beside(further) as companions:
+        latents = sampled(job, target, trajectory, region, injected=True, companions=companions)
+    target.require_numbers(latents)
     result = to_picture(target.decode_picture(latents))
     if job.with_sheet:
         alone = to_picture(target.decode_picture(sampled(job, target, trajectory, None, injected=False)))
         panels += _img2img_panels(job, target, trajectory.clean)
         panels += [("target alone, same start", alone), ("Ditail", result)]
-    source_name = _title(source) if job.loaded_trajectory is None else trajectory.metadata.get("source", "unknown")
-    text = infotext(job.sampling, job.settings, _title(target), source_name, size)
+    source_name = source.title if job.loaded_trajectory is None else trajectory.metadata.get("source", "unknown")
+    text = infotext(job.sampling, job.settings, target.title, source_name, size, further.infotext if further else {})
     return Result(result, text, trajectory, panels)
-
-
-def _title(model: Model) -> str:
-    return f"{model.checkpoint.name} [{model.checkpoint.sha256[:10]}]"
 
 
 def _region(job: Job, original: tuple[int, int], size: tuple[int, int]) -> Region | None:
@@ -147,17 +149,9 @@ def _invert(job: Job, source: Model, picture: Tensor) -> SourceTrajectory:
             refinements=settings.refinements,
             on_step=lambda step, steps, level, latent: bar.update(),
         )
-    _require_numbers(trajectory.latents, source)
-    trajectory.metadata["source"] = _title(source)
+    source.require_numbers(trajectory.latents)
+    trajectory.metadata["source"] = source.title
     return trajectory
-
-
-def _require_numbers(latents: Tensor, model: Model) -> None:
-    if not bool(latents.isfinite().all()):
-        raise CheckpointError(
-            f"{model.checkpoint.name} computed something that is not a number; use --precision fp32, or another "
-            "checkpoint."
-        )
 
 
 def _load_trajectory(job: Job, target: Model, size: tuple[int, int]) -> SourceTrajectory:

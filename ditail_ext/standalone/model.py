@@ -71,6 +71,11 @@ class Model:
         self.prediction = Prediction.V if config["parameterization"] == "v" else Prediction.EPSILON
 
     @property
+    def title(self) -> str:
+        """Name and short hash of the checkpoint, as infotexts have them."""
+        return f"{self.checkpoint.name} [{self.checkpoint.sha256[:10]}]"
+
+    @property
     def clean(self) -> Level:
         """The level that DDIM takes a clean latent for: that of timestep 0, as the authors do."""
         return self.schedule.at_timestep(0)
@@ -137,6 +142,18 @@ class Model:
     def decode_picture(self, latents: Tensor) -> Tensor:
         """A picture (1, 3, H, W) in -1..1, on the CPU, of scaled latents."""
         return self._vae.decode(latents / self._scale).clamp(-1.0, 1.0).cpu()
+
+    def require_numbers(self, latents: Tensor) -> None:
+        """See that what the checkpoint computed are numbers.
+
+        Raises:
+            CheckpointError: they are not.
+        """
+        if not bool(latents.isfinite().all()):
+            raise CheckpointError(
+                f"{self.checkpoint.name} computed something that is not a number; use --precision fp32, or another "
+                "checkpoint."
+            )
 
     def release(self) -> None:
         """Free the networks; they would load again if used."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .. import __version__
@@ -18,7 +19,9 @@ class Sampling:
     cfg_scale: float
 
 
-def infotext(sampling: Sampling, settings: Settings, target: str, source: str, size: tuple[int, int]) -> str:
+def infotext(
+    sampling: Sampling, settings: Settings, target: str, source: str, size: tuple[int, int], more: Mapping[str, object]
+) -> str:
     """The text of the PNG's ``parameters``.
 
     Args:
@@ -27,6 +30,7 @@ def infotext(sampling: Sampling, settings: Settings, target: str, source: str, s
         target: name and hash of the target checkpoint, ``name [hash]``.
         source: the same of the source checkpoint.
         size: width and height in pixels.
+        more: keys and values that are no settings.
     """
     name, _, short_hash = target.rpartition(" ")
     always = ("positive_scale", "negative_scale", "feature_ratio", "attention_ratio")
@@ -40,6 +44,7 @@ def infotext(sampling: Sampling, settings: Settings, target: str, source: str, s
         "Model hash": short_hash.strip("[]"),
         "Model": name,
         **{entry.infotext: ditail[key] for key, entry in TABLE.items() if key in ditail},
+        **more,
         "Ditail version": __version__,
     }
     pairs = ", ".join(f"{key}: {_quoted(value)}" for key, value in fields.items())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..core import Injection, Level, Prompts, Region, Shortcut, SourceTrajectory, Window, sample
+from ..core import Companions, Injection, Level, Prompts, Region, Shortcut, SourceTrajectory, Window, sample
 from .model import Model
 
 if TYPE_CHECKING:
@@ -25,8 +25,16 @@ def prompts_of(job: Job, target: Model) -> Prompts:
     )
 
 
-def sampled(job: Job, target: Model, trajectory: SourceTrajectory, region: Region | None, *, injected: bool) -> Tensor:
-    """The target\'s clean latents from the inverted start, with or without the source injected."""
+def sampled(
+    job: Job,
+    target: Model,
+    trajectory: SourceTrajectory,
+    region: Region | None,
+    *,
+    injected: bool,
+    companions: Companions | None = None,
+) -> Tensor:
+    """The target's clean latents from the inverted start, with or without the source injected."""
     prompts = prompts_of(job, target)
     levels = target.schedule.ddim_levels(job.sampling.steps)
     if not injected:
@@ -43,7 +51,15 @@ def sampled(job: Job, target: Model, trajectory: SourceTrajectory, region: Regio
         shortcut=Shortcut.PROJECTIONS,
     ) as injection:
         return run_sampler(
-            job, target, trajectory.start, levels, prompts, "Sampling", trajectory=trajectory, injection=injection
+            job,
+            target,
+            trajectory.start,
+            levels,
+            prompts,
+            "Sampling",
+            trajectory=trajectory,
+            injection=injection,
+            companions=companions,
         )
 
 
@@ -57,6 +73,7 @@ def run_sampler(
     *,
     trajectory: SourceTrajectory | None = None,
     injection: Injection | None = None,
+    companions: Companions | None = None,
 ) -> Tensor:
     """DDIM down the levels, with a bar."""
     with progress(caption, len(levels)) as bar:
@@ -69,6 +86,7 @@ def run_sampler(
             clean=model.clean,
             trajectory=trajectory,
             injection=injection,
+            companions=companions,
             most_rows=model.most_rows,
             on_step=lambda step, steps, level, latent: bar.update(),
         )

@@ -31,6 +31,11 @@ from ditail_ext.core import (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``pytest tests/core --device cuda``: where the fast paths are compared with the three-row method."""
+    parser.addoption("--device", default="cpu", help="of the tests of equality (tests/core)")
+
+
 @dataclass(frozen=True)
 class GoldenCase:
     """One golden case, in the core's own terms."""

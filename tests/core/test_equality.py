@@ -17,11 +17,17 @@ HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=[
 SINGLE, HALF = 1e-5, 1e-2
 
 
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    """Where the UNets of the tests of equality compute."""
+    return str(request.config.getoption("--device"))
+
+
 @ALL_SHAPES
 @pytest.mark.parametrize("masked", [False, True], ids=["everywhere", "masked"])
 @pytest.mark.parametrize(("sources", "images"), BATCHES)
-def test_single_precision(shape: Shape, masked: bool, sources: int, images: int):
-    case = Case(shape, torch.float32, sources, images, masked)
+def test_single_precision(shape: Shape, masked: bool, sources: int, images: int, device: str):
+    case = Case(shape, torch.float32, sources, images, masked, device)
     found = errors(case)
     assert len(found) == 6
     assert max(found.values()) < SINGLE, found
@@ -31,8 +37,8 @@ def test_single_precision(shape: Shape, masked: bool, sources: int, images: int)
 @ALL_SHAPES
 @HALVES
 @pytest.mark.parametrize(("sources", "images", "masked"), [(1, 1, False), (1, 3, True)])
-def test_half_precision(shape: Shape, dtype: torch.dtype, sources: int, images: int, masked: bool):
-    case = Case(shape, dtype, sources, images, masked)
+def test_half_precision(shape: Shape, dtype: torch.dtype, sources: int, images: int, masked: bool, device: str):
+    case = Case(shape, dtype, sources, images, masked, device)
     found = errors(case, [Shortcut.PROJECTIONS])
     assert max(found.values()) < HALF, found
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 from harness.models import checkpoints
 from harness.pages.browser import NO_BROWSER, NO_SELENIUM
 from harness.probe import Probe
-from harness.server import WebUI, find_webui, webui_python
+from harness.server import NO_EXTENSIONS, WebUI, find_webui, webui_python
 from harness.servers import SETUPS, Servers, key_of, keys_of
 
 NO_WEBUI = "no WebUI found: set WEBUI_DIR to an installed AUTOMATIC1111 WebUI 1.10 to run tests/host"
@@ -64,7 +64,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line that nobody overlooks, for each thing that was missing."""
     skipped = {str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])}
-    for missing in (NO_WEBUI, NO_BROWSER, NO_SELENIUM):
+    for missing in (NO_WEBUI, NO_BROWSER, NO_SELENIUM, NO_EXTENSIONS):
         if any(missing in reason for reason in skipped):
             terminalreporter.write_line(f"NOT TESTED: {missing}", red=True, bold=True)
 

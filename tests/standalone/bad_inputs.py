@@ -133,6 +133,18 @@ def _foreign_trajectory(folder: Path, checkpoints: Path) -> list[str]:
     return ["WITHOUT --source", f"--load-trajectory={checkpoints / 'target.safetensors'}"]
 
 
+def _other_space(folder: Path, checkpoints: Path) -> list[str]:
+    """A target's copy whose latents are scaled otherwise."""
+    (option,) = _changed(lambda tensors: None)(folder, checkpoints)
+    beside = folder / "changed.yaml"
+    beside.write_text(beside.read_text("utf-8").replace("scale_factor: 1.0", "scale_factor: 0.5"), "utf-8")
+    return [option.replace("--target", "--aggregate"), "--aggregate-ratio=0.5"]
+
+
+def _beside(*more: str) -> Callable[[Path, Path], list[str]]:
+    return lambda folder, checkpoints: [f"--aggregate={checkpoints / 'source.safetensors'}", *more]
+
+
 _UNET_KEY = "model.diffusion_model.input_blocks.0.0.weight"
 _JSON = json.dumps({"model": "none"}).encode()
 
@@ -334,6 +346,54 @@ CASES = (
         "trajectory is a checkpoint",
         _foreign_trajectory,
         "CHECKPOINTS/target.safetensors is a safetensors file, but not a Ditail trajectory.",
+    ),
+    Case(
+        "no such checkpoint to aggregate",
+        _options("--aggregate=none.safetensors", "--aggregate-ratio=0.5"),
+        "There is no checkpoint at none.safetensors.",
+    ),
+    Case(
+        "aggregation with another latent space",
+        _other_space,
+        "changed has another scale_factor than the target, so their latents cannot be merged; choose a checkpoint of "
+        "the target's family.",
+    ),
+    Case(
+        "aggregation's weight is none",
+        _beside("--aggregate-weight=1.5", "--aggregate-ratio=0.5"),
+        "A checkpoint's weight must be from 0 to 1, not 1.5.",
+    ),
+    Case(
+        "aggregation's weights sum to too much",
+        _beside(
+            "--aggregate=none.safetensors", "--aggregate-weight=0.6", "--aggregate-weight=0.7", "--aggregate-ratio=0.5"
+        ),
+        "The weights of the further checkpoints sum to 1.3; keep their sum at 1 or below, the target has the rest.",
+    ),
+    Case(
+        "aggregation's window is empty",
+        _beside("--aggregate-ratio=0.2"),
+        "The aggregation's window, from step 0 to 0, is empty; let it end at least one step after it begins.",
+    ),
+    Case(
+        "aggregation's window is none",
+        _beside("--aggregate-ratio=2"),
+        "A ratio of steps must be from 0 to 1, not 2.0.",
+    ),
+    Case(
+        "fewer weights than checkpoints to aggregate",
+        _beside("--aggregate=none.safetensors", "--aggregate-weight=0.5"),
+        "--aggregate-weight is given 1 times for 2 checkpoints; give one for each, in the same order.",
+    ),
+    Case(
+        "four checkpoints to aggregate",
+        _options(*["--aggregate=none.safetensors"] * 4),
+        "--aggregate may be given 3 times, not 4; leave some out.",
+    ),
+    Case(
+        "aggregation without a checkpoint",
+        _options("--aggregate-ratio=0.5"),
+        "--aggregate-ratio means nothing alone; name a checkpoint with --aggregate.",
     ),
 )
 

@@ -58,6 +58,12 @@ def is_touched(unet: nn.Module) -> bool:
     )
 
 
+def classes_are_replaced(unet: nn.Module) -> bool:
+    """Whether an extension has replaced the ``forward`` of a layer's class; what was there before is not known."""
+    kinds = {type(module) for module in unet.modules()}
+    return any(_file_of(kind.forward).is_relative_to(paths_internal.extensions_dir) for kind in kinds)
+
+
 def tiles(model: Any, sampler: Any) -> str | None:
     """Who cuts the picture into tiles before the UNet sees it, by the name of the extension; ``None`` for nobody.
 

@@ -94,12 +94,16 @@ def _activate(tags: Mapping[str, Sequence[Any]]) -> None:
     for kind, params in tags.items():
         network = extra_networks.extra_network_registry.get(kind) or extra_networks.extra_network_aliases.get(kind)
         if network is None:
-            raise SettingsError("inversion_prompt", f"inversion_prompt: the WebUI knows no networks of kind '{kind}'.")
+            raise SettingsError(
+                "inversion_prompt",
+                f"inversion_prompt: the WebUI knows no networks of kind '{kind}'; take the tag out.",
+            )
         comments = len(sd_hijack.model_hijack.comments)
         network.activate(nobody, list(params))
         complaints = sd_hijack.model_hijack.comments[comments:]
         if complaints:
-            raise SettingsError("inversion_prompt", f"inversion_prompt: {'; '.join(complaints)}.")
+            said = "; ".join(complaints)
+            raise SettingsError("inversion_prompt", f"inversion_prompt: {said}; take the network's tag out.")
         _require_loaded(kind, params)
 
 

@@ -21,7 +21,6 @@ from ...errors import CheckpointError
 from .loaded import LoadedState, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
 
 logger = logging.getLogger("ditail")
-
 WORKING_BYTES = 3 * 2**29
 """What a device needs beside two models for one of them to compute."""
 
@@ -37,13 +36,12 @@ class SecondModel:
     def __init__(self, info: Any, state: LoadedState) -> None:
         self.info = info
         self.state = state
-        self.nbytes = sum(
-            one.numel() * one.element_size() for one in (*state.model.parameters(), *state.model.buffers())
-        )
+        weights = (*state.model.parameters(), *state.model.buffers())
+        self.nbytes = sum(one.numel() * one.element_size() for one in weights)
 
     @property
     def model(self) -> Any:
-        """The host's model object."""
+        """The host's object."""
         return self.state.model
 
     @contextmanager

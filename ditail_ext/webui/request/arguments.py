@@ -69,7 +69,7 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
     mask = read_mask(mask_value, chosen=settings.region == MASK_REGION)
     if settings.region == MASK_REGION and mask is None:
         raise SettingsError(
-            "region", f"The region is '{MASK_REGION}', but there is no mask; give one, or choose '{EVERYWHERE}'."
+            "region", f"region is '{MASK_REGION}', but there is no mask; give one, or choose '{EVERYWHERE}'."
         )
     return Request(settings, picture, mask)
 

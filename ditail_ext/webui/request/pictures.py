@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Mapping
 
@@ -84,7 +83,7 @@ def read_picture(value: object, argument: str = PICTURE) -> Image.Image | None:
         return open_picture(base64.b64decode("".join(text.split()), validate=True))
     except UnreadablePictureError as error:
         raise SettingsError(argument, f"{argument} {error}.") from error
-    except binascii.Error as error:
+    except ValueError as error:  # also of letters that base64 does not have
         raise SettingsError(argument, f"{argument} is not valid base64; send the bytes of a PNG or JPEG.") from error
 
 

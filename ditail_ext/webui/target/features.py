@@ -54,6 +54,8 @@ def slots_for(
     cache.features.resize(budget, ram_budget)
     if not (budget or ram_budget) or is_low_on_memory() or _sees_a_picture(unet):
         return None
+    if foreign.classes_are_replaced(unet):
+        return None
     return partial(cache.features.slot, _key(p, settings, trajectory_keys, mix))
 
 

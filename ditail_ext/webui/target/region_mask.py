@@ -44,7 +44,7 @@ def _inpaint_mask(p: Any, region: str) -> Image.Image:
     image_mask = getattr(p, "image_mask", None)
     if image_mask is None:
         raise PictureError(
-            f"The region is '{region}', but this request has no inpaint mask; use inpainting or choose another region."
+            f"region is '{region}', but this request has no inpaint mask; use inpainting or choose another region."
         )
     mask = processing.create_binary_mask(image_mask, round=p.mask_round)
     return ImageOps.invert(mask) if bool(p.inpainting_mask_invert) != (region == OUTSIDE_REGION) else mask

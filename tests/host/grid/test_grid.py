@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 from harness.client import circle, encode
 from harness.grids import NAMES, SHORT, SIZE, cells, grid
 from harness.models.checkpoints import LORA
@@ -149,6 +150,16 @@ def test_the_same_through_the_plot(webui: WebUI, probe: Probe):
     answer = webui.img2img({}, script_name="X/Y/Z plot", script_args=args, **SHORT)
     assert cells(answer) == made
     assert probe.records().loads == [*NAMES[1:], NAMES[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("megabytes", "loads"), [(-1, 3), (0, 6 + 1)])
+def test_loads_of_four_by_four(webui: WebUI, probe: Probe, megabytes: int, loads: int):
+    """Beside the one that is loaded; without room for waiting sources the host loads that one again at the end."""
+    with options(webui, {"ditail_models_mb": megabytes}):
+        made = cells(grid(webui, [*NAMES, "delta.safetensors"]))
+        assert len(set(made)) == 16
+        assert len(probe.records().loads) == loads
 
 
 def test_without_room_for_waiting_sources(webui: WebUI, probe: Probe):

@@ -22,12 +22,12 @@ PARTS = ("scripts", "ditail_ext", "javascript", "style.css", "install.py", "prel
 """What of the repository a WebUI reads; it has no ``javascript`` as long as the panel needs none."""
 
 
-def install(extensions: Path) -> None:
-    """Copy the extension and the probe into a WebUI's folder of extensions."""
+def install(extensions: Path, folder: str = FOLDER) -> None:
+    """Copy the extension, the probe and the neighbours into a WebUI's folder of extensions."""
     unwanted = shutil.ignore_patterns("__pycache__")
-    (extensions / FOLDER).mkdir()
+    (extensions / folder).mkdir()
     for part in PARTS:
-        source, destination = REPOSITORY / part, extensions / FOLDER / part
+        source, destination = REPOSITORY / part, extensions / folder / part
         if source.is_dir():
             shutil.copytree(source, destination, ignore=unwanted)
         elif source.is_file():

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ditail_ext.core import Injection, Level, Prompts, SourceTrajectory, Window, invert, mix, sample
+from ditail_ext.core import Injection, InversionRule, Level, Prompts, SourceTrajectory, Window, invert, mix, sample
 from ditail_ext.settings import Settings
 from ditail_ext.standalone.checkpoint import open_checkpoint
 from ditail_ext.standalone.model import Compute, Model
@@ -50,7 +50,15 @@ class Reference:
             settings.negative_scale,
         )
         clean = self.source.encode_picture(to_tensor(picture))
-        return invert(self.source.predict_noise, clean, path.levels[::-1], cond, clean=path.clean)
+        return invert(
+            self.source.predict_noise,
+            clean,
+            path.levels[::-1],
+            cond,
+            clean=path.clean,
+            rule=InversionRule(settings.inversion_rule),
+            refinements=settings.refinements,
+        )
 
     def sample(self, trajectory: SourceTrajectory, path: LevelPath, settings: Settings, cfg_scale: float) -> Tensor:
         steps = len(path.levels)
@@ -59,6 +67,8 @@ class Reference:
             self.target.unet,
             feature_window=Window.from_ratio(settings.feature_ratio, steps),
             attention_window=Window.from_ratio(settings.attention_ratio, steps),
+            feature_weight=settings.feature_weight,
+            attention_weight=settings.attention_weight,
         ) as injection:
             return sample(
                 self.target.predict_noise,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .client import Answer, Client
-from .installed import install
+from .installed import FOLDER, install
 from .probe import Probe
 
 START_LIMIT = 300
@@ -25,7 +25,7 @@ START_LIMIT = 300
 
 FLAGS = (
     *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--skip-install"),
-    *("--no-half", "--use-cpu", "all", "--opt-sdp-attention"),
+    *("--use-cpu", "all", "--opt-sdp-attention"),
     *("--no-download-sd-model", "--do-not-download-clip", "--api"),
 )
 
@@ -49,6 +49,20 @@ def find_webui() -> Path | None:
     return folder if (folder / "launch.py").is_file() and webui_python(folder).is_file() else None
 
 
+REAL = ("sd-webui-controlnet", "sd-webui-negpip", "multidiffusion-upscaler-for-automatic1111")
+"""Folders of the real extensions that tests run beside."""
+
+
+NO_EXTENSIONS = f"set WEBUI_EXTENSIONS to a folder with {', '.join(REAL)} to run tests beside the real extensions"
+
+
+def find_extensions() -> Path | None:
+    """Where checkouts of the real extensions are: $WEBUI_EXTENSIONS."""
+    named = os.environ.get("WEBUI_EXTENSIONS")
+    folder = Path(named) if named else None
+    return folder if folder is not None and all((folder / name).is_dir() for name in REAL) else None
+
+
 def webui_python(folder: Path) -> Path:
     """The interpreter of a WebUI's own environment."""
     return folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -60,16 +74,22 @@ class Setup:
 
     Attributes:
         flags: of its command line.
+        precision: the flags that say in which numbers it computes.
         options: over ``OPTIONS``.
         auth: name and password of its API.
         ui_config: defaults of its controls, as a user saved them.
+        real: beside the real extensions.
+        folder: what the extension's own is called.
         beside: checkpoints that it holds beside alpha; its limit has to allow for them.
     """
 
     flags: tuple[str, ...] = ()
+    precision: tuple[str, ...] = ("--no-half",)
     options: Mapping[str, Any] = field(default_factory=dict)
     auth: tuple[str, str] | None = None
     ui_config: Mapping[str, Any] = field(default_factory=dict)
+    real: bool = False
+    folder: str = FOLDER
     beside: tuple[str, ...] = ()
 
 
@@ -87,12 +107,15 @@ class WebUI(Client):
         super().__init__(f"http://127.0.0.1:{self._port}", setup.auth)
         self.probe = Probe(self)
         self._beside = setup.beside
-        _lay_out(self.data, files)
+        _lay_out(self.data, files, setup.folder)
+        folder = find_extensions()
+        for name in REAL if setup.real and folder is not None else ():
+            (self.data / "extensions" / name).symlink_to(folder / name, target_is_directory=True)
         _write(self.data / "config.json", {**OPTIONS, **setup.options})
         _write(self.data / "ui-config.json", setup.ui_config)
         guard = ["--api-auth", ":".join(setup.auth)] if setup.auth else []
         self._log = self.data / "log.txt"
-        self._process = self._start([*setup.flags, *guard])
+        self._process = self._start([*setup.flags, *setup.precision, *guard])
         try:
             self._wait()
         except BaseException:
@@ -103,6 +126,11 @@ class WebUI(Client):
     def starts(self) -> int:
         """How often its page has been built: once, and once more for each "Reload UI"."""
         return self.log().count("Startup time:")
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
 
     @property
     def checkpoints(self) -> Path:
@@ -163,14 +191,14 @@ class WebUI(Client):
         return self.get("/probe/state").status == 200  # waits for the model, which is loaded in the background
 
 
-def _lay_out(data: Path, files: Path) -> None:
+def _lay_out(data: Path, files: Path, folder: str) -> None:
     for name in ("checkpoints", "extensions", "models/Lora"):
         (data / name).mkdir(parents=True)
     for file in (files / "checkpoints").iterdir():
         (data / "checkpoints" / file.name).symlink_to(file)
     for file in (files / "Lora").iterdir():
         (data / "models" / "Lora" / file.name).symlink_to(file)
-    install(data / "extensions")
+    install(data / "extensions", folder)
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:

@@ -20,6 +20,8 @@ SETUPS = {
     "others": Setup(),
     "medvram": Setup(flags=("--medvram",)),
     "lowvram": Setup(flags=("--lowvram",)),
+    "real": Setup(real=True),
+    "half": Setup(precision=("--precision", "half")),
 }
 """By key, the longest-running first.
 

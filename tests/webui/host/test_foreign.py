@@ -211,6 +211,13 @@ def test_ours_and_the_host_s_hooks_stay_and_new_ones_too(foreign: SimpleNamespac
     assert list(layer._forward_hooks) == list(before)[1:]
 
 
+def test_a_replaced_class_is_noticed(foreign: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    unet = foreign.model.model.diffusion_model
+    assert not foreign.classes_are_replaced(unet)
+    monkeypatch.setattr(nn.Linear, "forward", written_in(EXTENSION).func)
+    assert foreign.classes_are_replaced(unet)
+
+
 def test_who_it_is(foreign: SimpleNamespace):
     assert foreign.name_of(written_in(EXTENSION)) == "their-extension"
     assert foreign.name_of(written_in("/webui/extensions-builtin/Own/y.py")) == "Own"

@@ -62,7 +62,7 @@ class Neighbour(scripts.Script):
             self._replace(block, "_forward", changed(block._forward))
 
     def hook(self, p):
-        handles = [block.attn1.to_v.register_forward_hook(lambda *args: args[-1] * 1.2) for block in blocks()]
+        handles = [block.attn1.to_v.register_forward_hook(lambda *args: args[-1] * 1.6) for block in blocks()]
         self.undo.append(lambda: [handle.remove() for handle in handles])
 
     def cat(self, p):

@@ -1,4 +1,4 @@
-from ditail_probe import recorder, state
+from ditail_probe import blind, recorder, state
 from fastapi import Body
 from modules import script_callbacks, scripts
 
@@ -22,6 +22,7 @@ def add_routes(_demo, app):
     app.add_api_route("/probe/reset", reset, methods=["POST"])
     app.add_api_route("/probe/count", lambda: {"calls": len(recorder.RECORDER.calls)}, methods=["GET"])
     app.add_api_route("/probe/records", recorder.RECORDER.report, methods=["GET"])
+    app.add_api_route("/probe/blind", lambda fact=None: blind.to(fact), methods=["POST"])
     app.add_api_route("/probe/state", state.snapshot, methods=["GET"])
 
 

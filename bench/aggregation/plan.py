@@ -1,0 +1,63 @@
+"""What the aggregation bench compares: from which start, with which window and weight, with or without injection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Start(str, Enum):
+    """Where the target begins, and what the content is."""
+
+    NOISE = "noise of the source's own picture"
+    INVERTED = "inverted drawing"
+
+
+class Rule(str, Enum):
+    """How the latents are merged."""
+
+    SLERP = "slerp"
+    RELEASED = "released rule with pull,"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The source's latents merged into the target's after each of the first steps, of 20.
+
+    `windows` are the numbers of these steps: runs that differ in nothing else share their first steps, and each gives
+    a point. No windows: no aggregation. `weight` is the source's share of the merged latent, `full` the ratio of both
+    of the injection's windows with the full layer profile; no injection where it is 0.
+    """
+
+    windows: tuple[int, ...] = ()
+    weight: float = 0.0
+    rule: Rule = Rule.SLERP
+    full: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """The curve that its points belong to."""
+        injected = "injection, full layers" if self.full else ""
+        if not self.windows:
+            return injected or "target alone"
+        return " + ".join(part for part in (f"{self.rule.value} {self.weight:g}", injected) if part)
+
+    def value(self, window: int) -> str:
+        """What varies along the curve."""
+        ratio = f"ratio {self.full:g}" if self.full else ""
+        return ", ".join(part for part in (f"window {window}" if window else "", ratio) if part)
+
+
+RUNS = {
+    "noise": (
+        Start.NOISE,
+        (Run(), Run(full=0.6), Run((2, 4, 8), 0.5), Run((4,), 0.7), Run((4,), 0.5, full=0.4)),
+    ),
+    "inverted": (Start.INVERTED, (Run(), Run(full=0.4), Run((2, 4), 0.5))),
+    "noise-more": (
+        Start.NOISE,
+        (Run(full=0.4), Run((4, 8), 0.3), Run((2,), 0.7), Run((4,), 0.5, Rule.RELEASED)),
+    ),
+    "inverted-more": (Start.INVERTED, (Run((8,), 0.5), Run((4,), 0.3), Run((4,), 0.7), Run((4,), 0.5, full=0.4))),
+}
+"""Sets of runs, in the order in which they are measured; each with its start."""

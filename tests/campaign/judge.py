@@ -1,0 +1,131 @@
+"""What must hold whatever was asked: no silent plain picture, a sentence for each refusal, the host as it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+from harness.client import TIMEOUT, Answer, circle, encode
+from harness.server import WebUI
+
+from .bodies import Body
+
+HOSTS_OWN = "Integer exceeds 64-bit range"
+"""The host repeats a request in its answer, and cannot write such a number, whatever it was for."""
+
+NOTHING = 'Ditail injection: "none'
+
+logger = logging.getLogger("campaign")
+
+LONGEST = 700
+"""Characters of a sentence."""
+
+MEGABYTES = 96
+"""What the process may grow by between the first part of a run and its end: caches fill, allocators keep."""
+
+
+@dataclass
+class Findings:
+    """What was tried and what was found."""
+
+    tried: Counter[str] = field(default_factory=Counter)
+    found: list[str] = field(default_factory=list)
+
+    def add(self, what: str, case: object) -> None:
+        """Remember a finding with its case, not at any length."""
+        self.found.append(f"{what}: {str(case)[:900]}")
+        logger.info("%s", self.found[-1])
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {count}" for name, count in sorted(self.tried.items())]
+        return "\n".join([*lines, f"found: {len(self.found)}", *self.found])
+
+
+def send(webui: WebUI, body: Body, *, ditail: bool = True) -> Answer:
+    """Send a body, or its twin that does not ask for Ditail; JSON may say NaN."""
+    payload = {**body.request, "save_images": False}
+    if body.tab == "img2img":
+        payload |= {"init_images": [encode(circle(64))], "denoising_strength": 1.0}
+    if ditail:
+        payload["alwayson_scripts"] = {"Ditail": {"args": body.args}}
+    response = requests.post(
+        f"{webui.url}/sdapi/v1/{body.tab}",
+        data=json.dumps(payload),
+        headers={"Content-Type": "application/json"},
+        timeout=TIMEOUT,
+    )
+    try:
+        return Answer(response.status_code, response.json())
+    except ValueError:
+        return Answer(response.status_code, response.text)
+
+
+def judge(webui: WebUI, body: Body, findings: Findings) -> None:
+    """One body, its answer, and where that is a picture, the picture of its twin."""
+    answer = send(webui, body)
+    findings.tried[f"bodies answered {answer.status}"] += 1
+    wrong = _of_picture(webui, body, answer) if answer.status == 200 else _of_sentence(answer)
+    if wrong and (answer.status == 200 or send(webui, body, ditail=False).status == 200):
+        findings.add(wrong, (answer.status, answer.sentence if answer.status != 200 else answer.infotext, body))
+
+
+def _of_picture(webui: WebUI, body: Body, answer: Answer) -> str | None:
+    texts = answer.info["infotexts"]
+    said = all("Ditail version" in text for text in texts)
+    if any("Ditail show content: True" in text for text in texts):
+        said = True  # the content pictures are the source's own, and say so
+    if not body.asks:
+        return "an infotext of Ditail's that was not asked for" if said else None
+    if not said:
+        return "a silent plain picture, by its infotext"
+    if any(NOTHING in text for text in texts):
+        return None  # it says itself that it changed nothing
+    plain = send(webui, body, ditail=False)
+    return "a silent plain picture" if plain.status == 200 and plain.pixels == answer.pixels else None
+
+
+def _of_sentence(answer: Answer) -> str | None:
+    sentence = answer.sentence
+    if sentence == HOSTS_OWN:
+        return None
+    if answer.status >= 500 and answer.status != 503:
+        return "a server's error"
+    if not sentence.startswith("Ditail: ") or not sentence.rstrip().endswith((".", "?", ")")):
+        return "no sentence of Ditail's"
+    if len(sentence) > LONGEST or "Traceback" in sentence or "Error" in sentence.split(":")[0]:
+        return "no sentence for people"
+    return None
+
+
+def memory(webui: WebUI) -> tuple[int, int]:
+    """Of the WebUI's process: resident memory in MB, and open files."""
+    process = Path("/proc") / str(webui.pid)
+    resident = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(resident.split()[1]) // 1024, len(list((process / "fd").iterdir()))
+
+
+def state(webui: WebUI) -> dict[str, Any]:
+    """The host's state after an ordinary request, and that request's picture."""
+    webui.probe.reset()
+    plain = webui.txt2img(steps=1, override_settings={"sd_model_checkpoint": "alpha.safetensors"})
+    assert plain.status == 200, plain.body
+    return {**webui.probe.state(), "picture": plain.pixels}
+
+
+def compare(before: dict[str, Any], after: dict[str, Any], findings: Findings, case: object) -> None:
+    """Both of :func:`state`."""
+    changed = [name for name in before if before[name] != after[name]]
+    if changed:
+        findings.add(f"the host is not as it was ({', '.join(changed)})", case)
+
+
+def flat(before: tuple[int, int], after: tuple[int, int], findings: Findings, case: object) -> None:
+    """Both of :func:`memory`."""
+    findings.tried[f"MB before {case}"], findings.tried[f"MB after {case}"] = before[0], after[0]
+    if after[0] - before[0] > MEGABYTES or after[1] - before[1] > 8:
+        findings.add(f"memory (MB) and open files grew from {before} to {after}", case)

@@ -1,0 +1,69 @@
+"""Beside the real extensions, where $WEBUI_EXTENSIONS names a folder of their checkouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from harness.client import Answer, circle, encode
+from harness.probe import Probe, Records
+from harness.server import NO_EXTENSIONS, WebUI, find_extensions
+from harness.state import unchanged_host
+
+pytestmark = [
+    pytest.mark.server("real"),
+    pytest.mark.skipif(find_extensions() is None, reason=NO_EXTENSIONS),
+]
+
+ITSELF = {"source_checkpoint": "same as target"}
+
+
+def run(webui: WebUI, **request: Any) -> tuple[Answer, Records]:
+    webui.post("/ditail/v1/cache/clear")
+    webui.probe.reset()
+    answer = webui.img2img(ITSELF, **request)
+    return answer, webui.probe.records()
+
+
+def inverted(records: Records) -> list[bytes]:
+    """What the source's UNet gave."""
+    return [call.output.tobytes() for call in records.calls if not call.sampling and call.output is not None]
+
+
+def script(name: str, *args: Any) -> dict[str, Any]:
+    return {"alwayson_scripts": {name: {"args": list(args)}}}
+
+
+REFUSED = {
+    "reference_only": ("sd-webui-controlnet", "reference_only"),
+    "reference_adain": ("sd-webui-controlnet", "reference_adain"),
+    "MultiDiffusion": ("multidiffusion-upscaler-for-automatic1111", "MultiDiffusion"),
+    "Mixture of Diffusers": ("multidiffusion-upscaler-for-automatic1111", "Mixture of Diffusers"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_work_is_refused_by_name_before_anything_is_computed(webui: WebUI, probe: Probe, case: str):
+    who, what = REFUSED[case]
+    unit = {"enabled": True, "module": what, "model": "None", "image": encode(circle(colour=(20, 200, 60)))}
+    tiles = [True, what, False, True, 1024, 1024, 8, 8, 4, 4, "None", 1.0]
+    asked = script("ControlNet", unit) if "reference" in what else script("Tiled Diffusion", *tiles)
+    alone, before = run(webui)
+    with unchanged_host(webui):
+        answer, records = run(webui, **asked)
+        assert answer.status == 422, answer.body
+        assert f"'{who}'" in answer.sentence
+        assert records.calls == []
+        again, after = run(webui)
+    assert again.pixels == alone.pixels
+    assert inverted(after) == inverted(before)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_source_is_told_the_prompt_that_negpip_leaves(webui: WebUI, probe: Probe, batch: int):
+    written, alone = run(webui, prompt="a red circle, ", batch_size=batch)
+    both, records = run(webui, prompt="a red circle, (blue:-1.2)", batch_size=batch, **script("NegPiP", True))
+    assert both.status == 200, both.body
+    wanted = inverted(alone)
+    assert inverted(records)[-len(wanted) :] == wanted
+    assert both.pixels != written.pixels, "its effect is in the picture"

@@ -71,8 +71,12 @@ def test_a_mask_by_clicking(page: Page, picture: Path, tmp_path: Path):
     assert hashed == hashlib.sha256(repr(mask.size).encode() + mask.tobytes()).hexdigest()[:10]
     page.paint(place, 0.2, 0.2)
     page.shoot("#script_img2img_ditail_region_section", Path(SHOTS or tmp_path) / "region-img2img.png")
-    shown = lambda: hashed not in (text := page.text("#html_info_img2img")) and text  # noqa: E731
-    painted = page.generate("img2img", shown, "another mask")
+
+    def another() -> str:
+        text = page.text("#html_info_img2img")
+        return "" if hashed in text else text
+
+    painted = page.generate("img2img", another, "another mask")
     assert len(mask_of(painted)) == 10
     assert page.severe() == []
 

@@ -33,7 +33,6 @@ def test_a_sheets_infotext_selects_the_script_in_the_page(webui: WebUI, tmp_path
         wait(lambda: all(name in page.text(f"{controls}checkpoints") for name in NAMES[:2]), "the checkpoints")
         assert NAMES[2] not in page.text(f"{controls}checkpoints")
         assert page.value(f"{controls}loras textarea") == f"{LORA}:0.8"
-        page.click("#img2img_generate")
-        wait(lambda: "Script: Ditail grid" in page.text("#html_info_img2img"), "the sheet")
+        page.generate("img2img", lambda: "Script: Ditail grid" in page.text("#html_info_img2img"), "the sheet")
         assert page.severe() == []
     assert len(kept(webui)) == 9

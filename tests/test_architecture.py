@@ -125,7 +125,7 @@ WEBUI = {
     "target": {"host", "cache", "options", "timing", "shown", "failure", "request"},
     "notes": {"request", "host", "source", "target"},
     "flow": {"host", "request", "source", "target", "notes", "timing"},
-    "panel": {"request", "cache"},
+    "panel": {"request", "cache", "failure"},
     "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "failure", "options"},
 }
 """The rooms of webui, from below; source and target do not know each other."""

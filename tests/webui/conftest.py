@@ -78,7 +78,21 @@ def checkpoints() -> dict[str, Checkpoint]:
 
 
 @pytest.fixture
-def host() -> Iterator[SimpleNamespace]:
+def fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``failure`` needs of it."""
+
+    class HTTPException(Exception):  # noqa: N818
+        def __init__(self, status_code: int, detail: str) -> None:
+            self.status_code, self.detail = status_code, detail
+
+    module = ModuleType("fastapi.exceptions")
+    vars(module)["HTTPException"] = HTTPException
+    monkeypatch.setitem(sys.modules, "fastapi", ModuleType("fastapi"))
+    monkeypatch.setitem(sys.modules, "fastapi.exceptions", module)
+
+
+@pytest.fixture
+def host(fastapi: None) -> Iterator[SimpleNamespace]:
     """Fakes in ``sys.modules``; ``host.load(name)`` imports a module of ``ditail_ext.webui`` against them."""
     before = dict(sys.modules)
     for name in [name for name in sys.modules if name.split(".")[0] in ("gradio", "modules") or _ours(name)]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,15 +11,7 @@ from ditail_ext.errors import CheckpointError
 
 class TestFailure:
     @pytest.fixture
-    def failure(self, host: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-        class HTTPException(Exception):  # noqa: N818
-            def __init__(self, status_code: int, detail: str) -> None:
-                self.status_code, self.detail = status_code, detail
-
-        module = ModuleType("fastapi.exceptions")
-        module.HTTPException = HTTPException
-        monkeypatch.setitem(sys.modules, "fastapi", ModuleType("fastapi"))
-        monkeypatch.setitem(sys.modules, "fastapi.exceptions", module)
+    def failure(self, host: Any) -> Any:
         return host.load("failure")
 
     def test_the_users_error_is_a_sentence_with_a_status(self, failure: Any):

@@ -8,7 +8,10 @@ from typing import Any
 
 from modules import sd_models
 
+from ...errors import SettingsError
+from ...setting import shown
 from ...settings import CHECKPOINTS, TABLE, Setting
+from ..failure import Ditail
 
 
 def paste(setting: Setting) -> Callable[[Mapping[str, Any]], Any]:
@@ -51,15 +54,17 @@ def _read(setting: Setting, text: str) -> Any:
 
 
 def _number(setting: Setting, text: str) -> Any:
-    """A number, or what stands in its place: an infotext may have been written by hand, and the host has no net here.
+    """A number, perhaps one that is refused when the picture is made: an infotext may have been written by hand.
 
-    What is no such number is refused with a sentence when the picture is made.
+    What is no number at all is refused here. Handed on, the host would turn it into the control's type, and its API
+    has no net for that; its panel has one, and leaves the control as it is.
     """
     try:
         value = float(text)
         return setting.kind(value) if value == setting.kind(value) else value
     except (ValueError, OverflowError):
-        return text
+        wrong = f"{setting.name} must be a number, not {shown(text)}."
+        raise Ditail(SettingsError(setting.name, wrong)) from None
 
 
 def _checkpoint(text: str) -> str:

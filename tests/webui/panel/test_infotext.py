@@ -146,6 +146,13 @@ def test_pasting_resets_what_is_not_written(infotext):
     assert infotext.paste(TABLE["refinements"])(params) == 0
 
 
+@pytest.mark.parametrize("text", ["much", "", "1e999999x"])
+def test_what_is_no_number_is_refused_by_the_labels_name(infotext, text: str):
+    with pytest.raises(Exception, match=r"^Positive scale \(α\): must be a number, not ") as raised:
+        infotext.paste(TABLE["positive_scale"])({"Ditail": "True", "Ditail positive scale": text})
+    assert raised.value.status_code == 422
+
+
 def test_notes_of_the_picture_before_are_taken_out(infotext):
     theirs = {"Mask blur": 4, "Ditailed": 1, "Script: Ditail grid": "x"}
     ours = infotext.parameters(Settings(enabled=True), start="not preserved")

@@ -282,7 +282,7 @@ CASES = (
     Case(
         "unknown rule",
         _options("--inversion-rule=best"),
-        "Argument --inversion-rule: invalid choice: 'best' (choose from 'authors', 'warm start'); see --help.",
+        "Argument --inversion-rule: invalid choice: 'best' (choose from 'authors', 'warm start', 'fast'); see --help.",
     ),
     Case(
         "misspelt option",

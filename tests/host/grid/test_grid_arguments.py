@@ -18,8 +18,8 @@ from harness.server import WebUI
         ([[], "tiny"], "at least two"),
         ([["twin", "alpha"], ""], "twin"),
         ([["alpha", "alpha.safetensors"], ""], "twice"),
-        (["alpha", ""], "Ditail: Checkpoints of the grid: must be a list"),
-        ([["alpha", "beta"], 3], "Ditail: LoRAs of the grid: must be a list"),
+        (["alpha", ""], "Checkpoints of the grid: must be a list"),
+        ([["alpha", "beta"], 3], "LoRAs of the grid: must be a list"),
         ([["alpha"], "nobody:1"], "no LoRA named 'nobody'"),
         ([["alpha"], "tiny:much"], "name:weight"),
         ([{"checkpoints": ["alpha", "beta"], "models": []}, ""], "no argument 'models'"),
@@ -36,7 +36,7 @@ def test_wrong_arguments_are_refused_before_anything_is_done(webui: WebUI, probe
 def test_the_panels_settings_are_checked_too(webui: WebUI, probe: Probe):
     answer = grid(webui, ditail={"positive_scale": 99.0})
     assert answer.status == 422
-    assert "Positive scale" in answer.sentence
+    assert answer.sentence.startswith("Ditail: Positive scale")
     assert probe.records().calls == []
 
 

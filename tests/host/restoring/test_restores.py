@@ -119,5 +119,5 @@ def test_out_of_memory_in_the_unet(host: Host, call: int):
     host.webui.probe.reset(throw_at=call, throw="OutOfMemoryError")
     answer = host.img2img()
     assert answer.status == 503
-    assert answer.sentence.startswith("There is not enough memory for Ditail; use a smaller size")
+    assert answer.sentence.startswith("Ditail: There is not enough memory for Ditail; use a smaller size")
     assert host.webui.get("/ditail/v1/cache").body["feature_bytes"] == 0

@@ -12,7 +12,7 @@ from harness.reference import relative
 from harness.server import WebUI
 from harness.state import options
 
-pytestmark = pytest.mark.server("held")
+pytestmark = pytest.mark.server("others")
 
 BETA = {"source_checkpoint": "beta.safetensors"}
 
@@ -33,7 +33,7 @@ def test_loopback(webui: WebUI, probe: Probe):
     run(webui, probe, script_name="Loopback", script_args=[2, 0.75, "Linear", "None"])
     records = probe.records()
     assert len(records.samples) == 2
-    assert records.switches == ["beta.safetensors"]
+    assert records.loads == ["beta.safetensors"]
     assert rows_recorded(probe) == 4
 
 

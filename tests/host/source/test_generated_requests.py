@@ -21,6 +21,13 @@ def test_nothing_injected_is_the_targets_plain_picture(webui: WebUI, probe: Prob
     assert injected.pixels != expected.pixels
 
 
+def test_the_source_is_loaded_once_for_all_batches(webui: WebUI, probe: Probe):
+    clear(webui)
+    _, together = ask(webui, probe, BETA, batch_size=2, n_iter=2)
+    assert len(together.samples) == 2
+    assert together.loads == ["beta.safetensors"]
+
+
 def test_the_run_is_kept_for_another_target(webui: WebUI, probe: Probe):
     clear(webui)
     _, first = ask(webui, probe, BETA)
@@ -93,7 +100,7 @@ def test_hires_fix_follows_the_first_pass(webui: WebUI, probe: Probe):
 
 def test_the_sources_run_ends_with_the_whole_schedule_whatever_the_refiner(webui: WebUI, probe: Probe):
     request = {"refiner_checkpoint": "delta.safetensors", "refiner_switch_at": 0.6, "steps": 10}
-    with unchanged_host(webui):
+    with unchanged_host(webui, but=["object"]):
         clear(webui)
         answer, records = ask(webui, probe, EVERYWHERE, **request)
         assert "Ditail range: until the refiner" in answer.infotext

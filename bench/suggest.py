@@ -73,7 +73,8 @@ def main() -> None:
                 "sureness": three.sureness.value,
                 "lead": f"{three.models[1].excess:.4f}",
                 "with_base": all_four.models[0].name,
-                "with_base_sureness": all_four.sureness.value,
+                "with_base_best": "+".join(sorted(all_four.best)),
+                "with_base_next": f"{all_four.models[len(all_four.best)].excess:.4f}",
                 "without_prompt": blind.models[0].name,
                 "seconds": f"{seconds:.3f}",
             }
@@ -85,6 +86,9 @@ def main() -> None:
     for column in ("of_styles", "with_base", "without_prompt"):
         right = sum(row[column] == row["style"] for row in rows)
         log.info("%s: right style first in %d of %d", column, right, len(rows))
+    among = sum(row["style"] in row["with_base_best"].split("+") for row in rows)
+    others = sum(bool(set(row["with_base_best"].split("+")) - {row["style"], "base"}) for row in rows)
+    log.info("with_base: right style among the best in %d, a wrong style among them in %d", among, others)
     log.info("mean seconds for four checkpoints in memory: %.2f", sum(float(row["seconds"]) for row in rows) / len(rows))
 
 

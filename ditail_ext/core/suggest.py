@@ -19,16 +19,23 @@ from .levels import Condition, Level, NoiseSchedule, PredictNoise, expand_rows
 TIMESTEPS = (200, 400, 600, 800)
 """Where the models are compared: fine detail does not tell them apart, nor does what is noise all over."""
 
-CLEAR = 0.02
-"""A model knows a picture better only if its error is smaller by this share, over all levels."""
+CLEAR = 0.1
+"""A model knows a picture better only if the other's error is larger by this share, over all levels. (Checkpoints of
+another style err twice as much on the demonstration's pictures, a generalist that knows all styles a few percent less
+or more than the right specialist: ``bench/results/suggest.csv``.)"""
 
 
 class Sureness(str, Enum):
     """How far a ranking can be trusted."""
 
     SURE = "sure"
+    """One model errs clearly least, and least at every level."""
     LIKELY = "likely"
+    """One model errs clearly least."""
+    SHARED = "shared"
+    """Several err about as little as each other, and clearly less than the others."""
     UNDECIDED = "undecided"
+    """All err about as much as each other."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,11 @@ class Ranking:
 
     models: tuple[Ranked, ...]
     sureness: Sureness
+
+    @property
+    def best(self) -> tuple[str, ...]:
+        """The first, and those that know the picture about as well."""
+        return tuple(model.name for model in self.models if model.excess < CLEAR)
 
 
 def levels_of(schedule: NoiseSchedule) -> tuple[Level, ...]:
@@ -117,6 +129,9 @@ def rank(errors: Mapping[str, Sequence[float]]) -> Ranking:
 
 
 def _sureness(ranked: Sequence[Ranked], levels: int) -> Sureness:
-    if len(ranked) < 2 or ranked[1].excess < CLEAR:
+    alike = sum(model.excess < CLEAR for model in ranked)
+    if alike == len(ranked):
         return Sureness.UNDECIDED
+    if alike > 1:
+        return Sureness.SHARED
     return Sureness.SURE if ranked[0].wins == levels else Sureness.LIKELY

@@ -61,7 +61,7 @@ class Question:
         if picture is None:
             raise PictureError("There is no picture to suggest a source for; give one.")
         if not prompt.strip():
-            raise SettingsError("prompt", "The prompt is empty; say what the picture shows, then a source can be found.")
+            raise SettingsError("prompt", "The prompt is empty; say what the picture shows to have a source suggested.")
         return cls(fitted(picture, size), inversion_prompts(Settings(), prompt, negative_prompt), size)
 
 
@@ -83,10 +83,11 @@ class Suggestion:
 
     @property
     def best(self) -> str | None:
-        """The checkpoint to choose; ``None`` where the ranking does not say."""
+        """The checkpoint to choose, of several alike one that is not the target; ``None`` where all are alike."""
         if self.ranking is None or self.ranking.sureness is Sureness.UNDECIDED:
             return None
-        return self.ranking.models[0].name
+        target = shared.sd_model.sd_checkpoint_info.name
+        return next((one for one in self.ranking.best if one != target), self.ranking.best[0])
 
 
 class _Progress(SourceProgress):
@@ -183,19 +184,25 @@ def in_words(suggestion: Suggestion) -> str:
     """What the panel says of it: HTML."""
     ranking = suggestion.ranking
     if ranking is None:
-        return "No checkpoint could be tried; the log says why."
-    first = ranking.models[0]
-    said = {
-        Sureness.SURE: f"{name(first.name)} knows this picture best: chosen as the source. Sure: it errs least at every level.",
-        Sureness.LIKELY: f"{name(first.name)} probably knows this picture best: chosen as the source.",
-        Sureness.UNDECIDED: "No checkpoint knows this picture clearly better than the next; choose by eye.",
-    }[ranking.sureness]
-    if len(ranking.models) == 1:
-        said = f"{name(first.name)} is the only checkpoint of this family that could be tried."
+        return "<p>No checkpoint could be tried; the log says why.</p>"
     rows = "".join(
         f"<li>{name(model.name)} {'errs least' if not model.excess else f'errs {model.excess:.0%} more'}</li>"
         for model in ranking.models[:SHOWN]
     )
     some = "" if suggestion.tried == suggestion.of else f" {suggestion.tried} of {suggestion.of} were tried."
     bad = "" if not suggestion.failed else f" Not readable: {html.escape(', '.join(suggestion.failed))}."
-    return f"<p>{said}{some}{bad}</p><ol>{rows}</ol>"
+    return f"<p>{_answer(suggestion, ranking)}{some}{bad}</p><ol>{rows}</ol>"
+
+
+def _answer(suggestion: Suggestion, ranking: Ranking) -> str:
+    if suggestion.best is None:
+        alone = len(ranking.models) == 1
+        return "There is no other checkpoint to compare with." if alone else _NO_TELLING
+    chosen = f"{name(suggestion.best)} is chosen as the source."
+    if ranking.sureness is Sureness.SHARED:
+        return f"{', '.join(name(one) for one in ranking.best)} know this picture about equally well; {chosen}"
+    how = "surely" if ranking.sureness is Sureness.SURE else "probably"
+    return f"{name(ranking.models[0].name)} {how} knows this picture best; {chosen}"
+
+
+_NO_TELLING = "All checkpoints know this picture about equally well: any of them may do as the source."

@@ -92,7 +92,7 @@ def axes(host: SimpleNamespace) -> dict[str, object]:
     xyz.add_axes()
     xyz.add_axes()  # Reload UI
     options = host.modules.scripts.scripts_data[0].module.axis_options
-    assert len(options) == 1 + len(TABLE)
+    assert len(options) == 2 + len(TABLE)
     by_label = {option.label: option for option in options}
     return {name: by_label[xyz.axis_label(setting)] for name, setting in TABLE.items()}
 
@@ -104,7 +104,7 @@ def test_every_setting_is_an_axis(host: SimpleNamespace):
         value = axis.type(text)
         axis.confirm(p, [value])
         axis.apply(p, value, [value])
-        assert p.ditail_overrides == {name: value}
+        assert p.ditail_overrides == {"enabled": True, name: value}
         Settings.from_mapping(p.ditail_overrides)
 
 
@@ -114,8 +114,30 @@ def test_axes_of_one_cell_add_up_and_cells_stay_apart(host: SimpleNamespace):
     made["positive_scale"].apply(p, 2.0, [])
     cell = SimpleNamespace(**vars(p))
     made["feature_ratio"].apply(cell, 0.5, [])
-    assert cell.ditail_overrides == {"positive_scale": 2.0, "feature_ratio": 0.5}
-    assert p.ditail_overrides == {"positive_scale": 2.0}
+    assert cell.ditail_overrides == {"enabled": True, "positive_scale": 2.0, "feature_ratio": 0.5}
+    assert p.ditail_overrides == {"enabled": True, "positive_scale": 2.0}
+
+
+@pytest.mark.parametrize("order", [("enabled", "feature_ratio"), ("feature_ratio", "enabled")])
+def test_an_axis_switches_ditail_on_unless_another_says_otherwise(host: SimpleNamespace, order: tuple[str, str]):
+    made, p = axes(host), SimpleNamespace()
+    for name in order:
+        made[name].apply(p, {"enabled": False, "feature_ratio": 0.5}[name], [])
+    assert p.ditail_overrides == {"enabled": False, "feature_ratio": 0.5}
+
+
+@pytest.mark.parametrize("order", [("preset", "feature_ratio"), ("feature_ratio", "preset")])
+def test_the_preset_axis_counts_less_than_one_of_a_setting(host: SimpleNamespace, order: tuple[str, str]):
+    made, p = axes(host), SimpleNamespace()
+    options = host.modules.scripts.scripts_data[0].module.axis_options
+    made["preset"] = next(option for option in options if option.label == "[Ditail] Preset")
+    for name in order:
+        made[name].apply(p, {"preset": "generated content", "feature_ratio": 0.5}[name], [])
+    changed = Settings.from_mapping(p.ditail_overrides).changed()
+    assert changed == {"enabled": True, "layer_profile": "full", "attention_ratio": 0.6, "feature_ratio": 0.5}
+    assert "balanced" in made["preset"].choices()
+    with pytest.raises(SettingsError, match="none named"):
+        made["preset"].confirm(p, ["balanced", "balance"])
 
 
 def test_the_source_is_the_slowest_axis_after_the_hosts_checkpoint(host: SimpleNamespace):

@@ -89,7 +89,9 @@ def main() -> None:
     among = sum(row["style"] in row["with_base_best"].split("+") for row in rows)
     others = sum(bool(set(row["with_base_best"].split("+")) - {row["style"], "base"}) for row in rows)
     log.info("with_base: right style among the best in %d, a wrong style among them in %d", among, others)
-    log.info("mean seconds for four checkpoints in memory: %.2f", sum(float(row["seconds"]) for row in rows) / len(rows))
+    log.info(
+        "mean seconds for four checkpoints in memory: %.2f", sum(float(row["seconds"]) for row in rows) / len(rows)
+    )
 
 
 if __name__ == "__main__":

@@ -94,9 +94,11 @@ class PresetFile:
         self._write({**self.read(), **{check_name(name): short(values) for name, values in given.items()}})
         return list(given)
 
-    def text(self) -> str:
-        """What to give to others."""
-        return written(self.read())
+    def ready(self) -> Path:
+        """The file to give to others, which is there afterwards."""
+        if not self._path.is_file():
+            self._write({})
+        return self._path
 
     def _write(self, presets: Mapping[str, Values]) -> None:
         new = self._path.with_name(f"{self._path.name}.new")

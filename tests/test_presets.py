@@ -56,8 +56,12 @@ def test_shared_as_a_file(file: PresetFile, tmp_path: Path):
     file.save("müde ✓", whole({"refinements": 2}))
     other = PresetFile(tmp_path / "somebody.json")
     other.save("theirs", whole({}))
-    assert other.add(file.text()) == ["müde ✓"]
+    assert other.add(file.ready().read_text("utf-8")) == ["müde ✓"]
     assert other.read() == {"theirs": {}, "müde ✓": {"refinements": 2}}
+
+
+def test_there_is_a_file_to_give_even_with_nothing_saved(file: PresetFile, tmp_path: Path):
+    assert PresetFile(file.ready()).read() == {}
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 61, "a\nb", "balanced"])

@@ -20,7 +20,9 @@ def knows(believed: Tensor, seen: list | None = None):
     def predict_noise(latent, level, cond):
         if seen is not None:
             seen.append((latent.shape, [one.timestep for one in level], cond.shape))
-        return torch.stack([(row - one.signal * believed[0]) / one.noise for row, one in zip(latent, level, strict=True)])
+        return torch.stack(
+            [(row - one.signal * believed[0]) / one.noise for row, one in zip(latent, level, strict=True)]
+        )
 
     return predict_noise
 

@@ -59,7 +59,11 @@ def _installed(model: str, hashed: str) -> Any:
         return known[hashed]
     if not model:
         return None
-    alike = [info for info in sd_models.checkpoints_list.values() if model in (info.model_name, info.name, info.name_for_extra)]
+    alike = [
+        info
+        for info in sd_models.checkpoints_list.values()
+        if model in (info.model_name, info.name, info.name_for_extra)
+    ]
     return alike[0] if len(alike) == 1 else None
 
 

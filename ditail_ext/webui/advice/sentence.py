@@ -89,7 +89,7 @@ def say(situation: Situation) -> Said:
     """Put a situation into words."""
     return Said(
         _doing(situation),
-        tuple([*(html.escape(text) for text in situation.refusals), *_warnings(situation)]),
+        (*(html.escape(text) for text in situation.refusals), *_warnings(situation)),
         tuple(_notes(situation)),
         f"{name(situation.source)} → {name(situation.target)}",
         inert(situation),

@@ -1,4 +1,4 @@
-"""What is known of a generation before it starts: from the panel, from the host, and from the page as far as it tells."""
+"""What is known of a generation before it starts: from the panel, the host, and the page as far as it tells."""
 
 from __future__ import annotations
 
@@ -121,5 +121,3 @@ def _known(facts: Mapping[str, Any], name: str, kind: type) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
     return value if type(value) is kind else None
-
-

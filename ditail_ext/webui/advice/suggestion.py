@@ -61,7 +61,9 @@ class Question:
         if picture is None:
             raise PictureError("There is no picture to suggest a source for; give one.")
         if not prompt.strip():
-            raise SettingsError("prompt", "The prompt is empty; say what the picture shows to have a source suggested.")
+            raise SettingsError(
+                "prompt", "The prompt is empty; say what the picture shows to have a source suggested."
+            )
         return cls(fitted(picture, size), inversion_prompts(Settings(), prompt, negative_prompt), size)
 
 

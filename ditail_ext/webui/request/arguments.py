@@ -14,7 +14,7 @@ from PIL import Image
 
 from ...errors import SettingsError
 from ...setting import shown
-from ...settings import EVERYWHERE, MASK_REGION, TABLE, Settings
+from ...settings import EVERYWHERE, MASK_REGION, SAME_AS_TARGET, SAME_AS_TARGET_SHOWN, TABLE, Settings
 from .pictures import MASK, PICTURE, read_mask, read_picture
 from .presets import PRESET, preset_values
 
@@ -44,18 +44,15 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
         args: by position as the panel sends them, or with one dict by name as the first. What the dict does not
             name keeps its positional value, which is the default or what an infotext says. To give a dict is to
             enable Ditail, and to give a mask in it is to choose it as the region, unless it says otherwise. With
-            ``preset`` it names a preset, whose values count where it says nothing of its own. The host always fills the list up to the tab's number of controls, so img2img's is the one that ends before the
+            ``preset`` it names a preset, whose values count where it says nothing of its own. The host
+            always fills the list up to the tab's number of controls, so img2img's is the one that ends before the
             picture.
         overrides: settings that replace those, by name, as a cell of an XYZ plot has them (``p.ditail_overrides``).
 
     Raises:
         SettingsError: a name is unknown, a value is wrong, or the region mask is chosen but not there.
     """
-    # A list that was emptied in the panel sends nothing: it stands at its default, as it does before it is touched.
-    emptied = {
-        name: TABLE[name].default for name, value in zip(ARGUMENTS, args, strict=False) if _is_emptied(name, value)
-    }
-    values = {**dict(zip(ARGUMENTS, args, strict=False)), **emptied}
+    values = from_panel(args)
     first = values.get("enabled", False)
     if isinstance(first, Mapping):
         if PICTURE in first and len(args) == len(ARGUMENTS) - 1:
@@ -73,6 +70,18 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
             "region", f"region is '{MASK_REGION}', but there is no mask; give one, or choose '{EVERYWHERE}'."
         )
     return Request(settings, picture, mask)
+
+
+def from_panel(args: Sequence[object]) -> dict[str, object]:
+    """The arguments by name, with the table's words for what the panel calls otherwise.
+
+    A list that was emptied in the panel sends nothing: it stands at its default, as it does before it is touched.
+    """
+    values = dict(zip(ARGUMENTS, args, strict=False))
+    values |= {name: TABLE[name].default for name, value in values.items() if _is_emptied(name, value)}
+    if values.get("source_checkpoint") == SAME_AS_TARGET_SHOWN:
+        values["source_checkpoint"] = SAME_AS_TARGET
+    return values
 
 
 def _is_emptied(name: str, value: object) -> bool:

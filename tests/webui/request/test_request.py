@@ -232,7 +232,10 @@ def test_overrides(parse):
 def test_a_preset_counts_where_a_request_says_nothing_of_its_own(parse):
     request = parse([{"preset": "generated content", "feature_ratio": 0.3}])
     assert request.settings.changed() == {
-        **{"enabled": True, "layer_profile": "full", "feature_ratio": 0.3, "attention_ratio": 0.6}
+        "enabled": True,
+        "layer_profile": "full",
+        "feature_ratio": 0.3,
+        "attention_ratio": 0.6,
     }
 
 

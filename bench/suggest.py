@@ -56,33 +56,40 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     candidates = {name: load(SHIPPED, name, options.tokenizer) for name in UNETS}
-    styles = {name: models for name, models in candidates.items() if name != "base"}
-    rows = []
-    for index in range(options.scenes):
-        scene, style = make_scene(FIRST_SCENE + index), CHECKPOINT_STYLES[index % len(CHECKPOINT_STYLES)]
-        latent, prompt = latent_of(candidates["base"], scene, style), caption(scene)
-        begun = time.perf_counter()
-        all_four = ranking_of(candidates, latent, prompt)
-        seconds = time.perf_counter() - begun
-        three, blind = ranking_of(styles, latent, prompt), ranking_of(styles, latent, "")
-        rows.append(
-            {
-                "scene": FIRST_SCENE + index,
-                "style": style,
-                "of_styles": three.models[0].name,
-                "sureness": three.sureness.value,
-                "lead": f"{three.models[1].excess:.4f}",
-                "with_base": all_four.models[0].name,
-                "with_base_best": "+".join(sorted(all_four.best)),
-                "with_base_next": f"{all_four.models[len(all_four.best)].excess:.4f}",
-                "without_prompt": blind.models[0].name,
-                "seconds": f"{seconds:.3f}",
-            }
-        )
+    rows = [row_of(index, candidates) for index in range(options.scenes)]
     with RESULTS.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    tell(rows)
+
+
+def row_of(index: int, candidates: dict[str, Models]) -> dict[str, str]:
+    """One scene in one style, looked at by the three styles, with the base among them, and with no prompt."""
+    seed = FIRST_SCENE + index
+    scene, style = make_scene(seed), CHECKPOINT_STYLES[index % len(CHECKPOINT_STYLES)]
+    latent, prompt = latent_of(candidates["base"], scene, style), caption(scene)
+    styles = {name: models for name, models in candidates.items() if name != "base"}
+    begun = time.perf_counter()
+    all_four = ranking_of(candidates, latent, prompt)
+    seconds = time.perf_counter() - begun
+    three, blind = ranking_of(styles, latent, prompt), ranking_of(styles, latent, "")
+    return {
+        "scene": str(seed),
+        "style": style,
+        "of_styles": three.models[0].name,
+        "sureness": three.sureness.value,
+        "lead": f"{three.models[1].excess:.4f}",
+        "with_base": all_four.models[0].name,
+        "with_base_best": "+".join(sorted(all_four.best)),
+        "with_base_next": f"{all_four.models[len(all_four.best)].excess:.4f}",
+        "without_prompt": blind.models[0].name,
+        "seconds": f"{seconds:.3f}",
+    }
+
+
+def tell(rows: list[dict[str, str]]) -> None:
+    """What the rows come to."""
     for column in ("of_styles", "with_base", "without_prompt"):
         right = sum(row[column] == row["style"] for row in rows)
         log.info("%s: right style first in %d of %d", column, right, len(rows))

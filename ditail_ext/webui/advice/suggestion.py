@@ -187,13 +187,16 @@ def in_words(suggestion: Suggestion) -> str:
     ranking = suggestion.ranking
     if ranking is None:
         return "<p>No checkpoint could be tried; the log says why.</p>"
-    rows = "".join(
-        f"<li>{name(model.name)} {'errs least' if not model.excess else f'errs {model.excess:.0%} more'}</li>"
-        for model in ranking.models[:SHOWN]
-    )
+    rows = "".join(f"<li>{name(model.name)} {_how_far(model.excess)}</li>" for model in ranking.models[:SHOWN])
     some = "" if suggestion.tried == suggestion.of else f" {suggestion.tried} of {suggestion.of} were tried."
     bad = "" if not suggestion.failed else f" Not readable: {html.escape(', '.join(suggestion.failed))}."
     return f"<p>{_answer(suggestion, ranking)}{some}{bad}</p><ol>{rows}</ol>"
+
+
+def _how_far(excess: float) -> str:
+    if excess >= 1:
+        return f"errs {1 + excess:.1f} times as much"
+    return f"errs {excess:.0%} more" if excess > 0 else "errs least"
 
 
 def _answer(suggestion: Suggestion, ranking: Ranking) -> str:

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from ditail_ext.errors import SettingsError
-from ditail_ext.settings import TABLE, Settings
+from ditail_ext.settings import SAME_AS_TARGET_SHOWN, TABLE, Settings
 
 
 def panel(host: SimpleNamespace, img2img: bool):
-    return host.load("panel.controls").build_panel(img2img, lambda name: f"script_{name}")
+    return host.load("panel.layout").build_panel(img2img, lambda name: f"script_{name}")
 
 
 @pytest.mark.parametrize("img2img", [True, False])
@@ -19,8 +19,9 @@ def test_the_panel_has_one_control_a_setting_in_the_tables_order(host: SimpleNam
     components = panel(host, img2img).components
     names = [*TABLE, "mask"] if img2img else [*TABLE, "mask", "picture"]
     assert [component.elem_id for component in components] == [f"script_{name}" for name in names]
+    shown = host.load("panel.controls").in_panel
     for setting, control in zip(TABLE.values(), components, strict=False):
-        assert control.value == setting.default
+        assert control.value == shown(setting.default)
         assert type(control.value) is setting.kind
         assert control.label == setting.label
         if setting.name != "enabled":
@@ -28,7 +29,10 @@ def test_the_panel_has_one_control_a_setting_in_the_tables_order(host: SimpleNam
         if setting.minimum is not None:
             assert (control.minimum, control.maximum, control.step) == (setting.minimum, setting.maximum, setting.step)
         if setting.choices is not None:
-            assert control.choices == list(setting.choices)
+            mask = ("inpaint mask", "outside inpaint mask")
+            assert [value for _, value in control.choices] == [
+                choice for choice in setting.choices if img2img or choice not in mask
+            ]
 
 
 def test_labels_are_distinct(host: SimpleNamespace):
@@ -50,8 +54,8 @@ def test_building_a_panel_leaves_nothing_behind(host: SimpleNamespace):
 
 def test_the_lists_can_be_refreshed(host: SimpleNamespace):
     panel(host, True)
-    (checkpoint, _, choices, _), (vae, _, vaes, _), (mix, _, mixes, _) = host.refreshes
-    assert checkpoint.choices == choices()["choices"] == ["same as target", "A.ckpt", "b.safetensors"]
+    (checkpoint, _, choices, _), (mix, _, mixes, _), (vae, _, vaes, _) = host.refreshes
+    assert checkpoint.choices == choices()["choices"] == [SAME_AS_TARGET_SHOWN, "A.ckpt", "b.safetensors"]
     assert vae.choices == vaes()["choices"] == ["automatic", "sharp.vae.pt"]
     assert mix.choices == mixes()["choices"] == ["none", "A.ckpt", "b.safetensors"]
 

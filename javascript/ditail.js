@@ -73,7 +73,8 @@
         nameTheLong(tab);
         const open = panel(tab).querySelector(".label-wrap.open");
         if (!open && !box(tab)?.checked) return;
-        const now = window.ditailFacts(tab) + everything(tab);
+        const result = find(`#${tab}_gallery img`)?.src; // after a generation less has to be loaded and inverted
+        const now = window.ditailFacts(tab) + everything(tab) + result;
         if (now === asked[tab]) return;
         asked[tab] = now;
         find(`#script_${tab}_ditail_ask`)?.click();

@@ -39,6 +39,7 @@ class Situation:
         refusals: sentences about what would be refused.
         loads: names of the checkpoints that have to be loaded.
         kept: whether the inversion is kept from before.
+        raised: what the denoising strength was before it was raised to 1.
     """
 
     settings: Settings
@@ -55,6 +56,7 @@ class Situation:
     refusals: Sequence[str] = ()
     loads: Sequence[str] = ()
     kept: bool = False
+    raised: float | None = None
 
     @property
     def generated(self) -> bool:
@@ -143,9 +145,15 @@ def _warnings(situation: Situation) -> list[str]:
 
 
 def _notes(situation: Situation) -> list[str]:
-    if not situation.loads:
-        return []
-    return [f"To be loaded first: {', '.join(name(one) for one in situation.loads)}."]
+    said = []
+    if situation.loads:
+        said.append(f"To be loaded first: {', '.join(name(one) for one in situation.loads)}.")
+    if situation.raised is not None:
+        said.append(
+            f"Denoising strength is 1 for the most style (it was {situation.raised:g}); lower it to stay nearer to "
+            "the picture."
+        )
+    return said
 
 
 def inert(situation: Situation) -> frozenset[str]:

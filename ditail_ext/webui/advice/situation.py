@@ -69,6 +69,7 @@ def situation_of(settings: Settings, facts: Mapping[str, Any], *, img2img: bool)
         refusals=refusals,
         loads=[one.name for one in loads],
         kept=kept,
+        raised=_known(facts, "raised", float),
     )
 
 

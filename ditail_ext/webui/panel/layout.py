@@ -19,10 +19,12 @@ from .controls import PICTURES, ElemId, control, in_panel, note, picture, unsave
 from .own_presets import PresetControls
 from .paste import paste
 
-_OPEN = """on => setTimeout(() => {
-    const bar = gradioApp().querySelector('#%s > .label-wrap');
-    if (on && bar && !bar.classList.contains('open')) bar.click();
-}, 100)"""
+_OPEN = """on => {
+    setTimeout(() => {
+        const bar = gradioApp().querySelector('#%s > .label-wrap');
+        if (on && bar && !bar.classList.contains('open')) bar.click();
+    }, 100);
+}"""
 """A ticked box opens the panel. The host's own box does so only when the title beside it is clicked, or when it is
 pasted to: a moment later, for then the host is opening it."""
 

@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ...core import Window
 from ...setting import Group
 from ...settings import (
     CONTENT_GENERATED,
@@ -139,9 +140,17 @@ def _warnings(situation: Situation) -> list[str]:
             f"All {situation.images} pictures will be the same: {html.escape(situation.sampler or 'the sampler')} "
             "starts at the inverted picture, and the seed has no effect."
         )
+    if situation.steps is not None and not any(_windows(settings, situation.steps)):
+        said.append("Nothing will be injected: no step lies in a window. Raise the ratios, the steps or the strength.")
     if situation.generated and settings.layer_profile == "default" and settings.feature_ratio > 0:
         said.append("Generated content needs more of the layers: the preset “generated content” suits it.")
     return said
+
+
+def _windows(settings: Settings, steps: int) -> list[Window]:
+    """The steps in which the feature and the attention are injected; empty ones count as false."""
+    ends = ((settings.feature_ratio, settings.feature_start), (settings.attention_ratio, settings.attention_start))
+    return [Window.from_ratio(end, steps, start) for end, start in ends]
 
 
 def _notes(situation: Situation) -> list[str]:

@@ -68,6 +68,7 @@ def test_what_will_happen(words, more: dict[str, Any], doing: str):
         ({"adds_noise": True, "sampler": "Euler a"}, "Euler a adds noise on the way"),
         ({"images": 4}, "All 4 pictures will be the same: DDIM"),
         ({"refusals": ["Token merging <b>"]}, "Token merging &lt;b&gt;"),
+        ({"steps": 1}, "Nothing will be injected"),
         ({"img2img": False, "picture": False}, "Generated content needs more of the layers"),
     ],
 )

@@ -65,6 +65,12 @@
         return inputs.map((one) => one.type === "radio" || one.type === "checkbox" ? one.checked : one.value).join();
     }
 
+    /* After a generation, a suggestion or a preview less has to be loaded and inverted. */
+    function results(tab) {
+        const said = ["suggestion", "preview_words"].map((name) => find(`#script_${tab}_ditail_${name}`)?.textContent);
+        return find(`#${tab}_gallery img`)?.src + said.join();
+    }
+
     window.ditailFacts = (tab) => JSON.stringify(facts(tab));
 
     function look() {
@@ -73,8 +79,7 @@
         nameTheLong(tab);
         const open = panel(tab).querySelector(".label-wrap.open");
         if (!open && !box(tab)?.checked) return;
-        const result = find(`#${tab}_gallery img`)?.src; // after a generation less has to be loaded and inverted
-        const now = window.ditailFacts(tab) + everything(tab) + result;
+        const now = window.ditailFacts(tab) + everything(tab) + results(tab);
         if (now === asked[tab]) return;
         asked[tab] = now;
         find(`#script_${tab}_ditail_ask`)?.click();

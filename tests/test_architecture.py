@@ -127,7 +127,7 @@ WEBUI = {
     "notes": {"request", "host", "source", "target"},
     "flow": {"host", "request", "source", "target", "notes", "timing"},
     "advice": {"host", "source", "cache", "timing"},
-    "panel": {"request", "cache", "advice"},
+    "panel": {"request", "cache", "advice", "host"},
     "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "failure", "options"},
 }
 """The rooms of webui, from below; source and target do not know each other."""

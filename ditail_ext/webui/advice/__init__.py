@@ -3,4 +3,4 @@
 Others import these modules, and nothing else of the room.
 """
 
-__all__ = ["origin", "sentence", "situation", "suggestion"]
+__all__ = ["origin", "preview", "question", "sentence", "situation", "suggestion"]

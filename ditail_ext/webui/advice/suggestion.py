@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from modules import sd_models, shared
-from PIL import Image
 from torch import Tensor
 
 from ...core import Ranking, Sureness, levels_of, noise_errors, noise_like, rank
-from ...errors import CheckpointError, DitailError, PictureError, SettingsError
-from ...settings import Settings
+from ...errors import CheckpointError, DitailError
 from ..cache.keys import key_of
 from ..host.checkpoints import check_file, check_pair
 from ..host.model import encode_picture, noise_predictor, precision, schedule_of
-from ..host.preparation import PreparedPicture, fitted
 from ..host.progress import InversionStopped, SourceProgress
 from ..source.at_work import Source, at_work, require_numbers
-from ..source.prompts import InversionPrompts, condition_of, inversion_prompts
+from ..source.prompts import condition_of
 from ..timing import of_this_device
+from .question import Question
 from .sentence import name
 
 logger = logging.getLogger("ditail")
@@ -34,37 +32,6 @@ SHOWN = 5
 _KEPT = 4096
 _errors: OrderedDict[str, tuple[float, ...]] = OrderedDict()
 """Errors that were computed before, by all that they depend on, the file of the checkpoint above all."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked.
-
-    Attributes:
-        picture: as it would be prepared.
-        prompts: what the picture shows.
-        size: width and height.
-    """
-
-    picture: PreparedPicture
-    prompts: InversionPrompts
-    size: tuple[int, int]
-
-    @classmethod
-    def of(cls, picture: Image.Image | None, prompt: str, negative_prompt: str, size: tuple[int, int]) -> Question:
-        """A question about a picture from the page.
-
-        Raises:
-            PictureError: there is none.
-            SettingsError: there is no prompt: what the picture shows decides what noise the models see in it.
-        """
-        if picture is None:
-            raise PictureError("There is no picture to suggest a source for; give one.")
-        if not prompt.strip():
-            raise SettingsError(
-                "prompt", "The prompt is empty; say what the picture shows to have a source suggested."
-            )
-        return cls(fitted(picture, size), inversion_prompts(Settings(), prompt, negative_prompt), size)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ class Said:
         ask: a hidden button; the page presses it when something has changed.
         suggest: starts the search for a source.
         suggestion: its answer.
+        preview: starts a preview of the inversion.
+        preview_sheet: the picture, what comes back of it, and the difference.
+        preview_words: how large that is, and why.
         origin: what the picture says of its origin.
         use_origin: takes that.
         paint: puts the tab's picture under the region mask; ``None`` in txt2img.
@@ -51,6 +54,9 @@ class Said:
     ask: Any
     suggest: Any
     suggestion: Any
+    preview: Any
+    preview_sheet: Any
+    preview_words: Any
     origin: Any
     use_origin: Any
     paint: Any = None
@@ -149,11 +155,15 @@ def _source(controls: dict[str, Any], said: dict[str, Any], elem_id: ElemId, *, 
         for name in _names(Group.SOURCE):
             controls[name] = control(name, elem_id, is_img2img=is_img2img)
         said["suggest"] = gr.Button("Suggest a source", size="sm", elem_id=elem_id("suggest"))
+        said["preview"] = gr.Button("Preview the inversion", size="sm", elem_id=elem_id("preview"))
     with gr.Row(elem_classes=["ditail-origin"]):
         said["origin"] = gr.HTML("", elem_classes=["ditail-help"], elem_id=elem_id("origin"))
         said["use_origin"] = gr.Button(
             "Use it as source, with its prompt", size="sm", visible=False, elem_id=elem_id("use_origin")
         )
+    sheet = {"label": "What the inversion keeps", "show_label": False, "elem_id": elem_id("preview_sheet")}
+    said["preview_sheet"] = unsaved(gr.Image(visible=False, interactive=False, **sheet))
+    said["preview_words"] = gr.HTML("", elem_classes=["ditail-suggestion"], elem_id=elem_id("preview_words"))
     said["suggestion"] = gr.HTML("", elem_classes=["ditail-suggestion"], elem_id=elem_id("suggestion"))
 
 

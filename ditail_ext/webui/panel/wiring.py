@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -11,9 +13,11 @@ from modules.call_queue import wrap_gradio_gpu_call
 from ...errors import DitailError
 from ...settings import EVERYWHERE, MASK_REGION, TABLE, Settings
 from ..advice import origin as origins
-from ..advice import suggestion
+from ..advice import preview, suggestion
+from ..advice.question import Question
 from ..advice.sentence import Said, say
 from ..advice.situation import read_facts, situation_of
+from ..host.progress import InversionStopped
 from ..request.arguments import from_panel
 from ..request.pictures import MASK, PICTURE
 from .controls import in_panel
@@ -37,9 +41,11 @@ _TASK = """(task, ...rest) => {
 _INPAINT = 2
 """Number of the tab of img2img whose picture is another."""
 
+_TOLD = ("prompt", "neg_prompt", "width", "height", "steps")
+
 HOST = {
-    True: ("img2img_image", "img2maskimg", "img2img_prompt", "img2img_neg_prompt", "img2img_width", "img2img_height"),
-    False: ("txt2img_prompt", "txt2img_neg_prompt", "txt2img_width", "txt2img_height"),
+    True: ("img2img_image", "img2maskimg", *(f"img2img_{name}" for name in _TOLD)),
+    False: tuple(f"txt2img_{name}" for name in _TOLD),
 }
 """The host's controls that the panel reads or fills in, by whether the tab is img2img."""
 
@@ -69,7 +75,7 @@ class Wiring:
             return
         self._panel = None
         self._sentence(panel)
-        self._suggest(panel)
+        self._jobs(panel)
         self._origin(panel)
         self._region(panel)
         panel.presets.wire(panel.by_name)
@@ -98,15 +104,32 @@ class Wiring:
         shown = said.badge if settings.enabled else ""
         return in_html(said, self._tab), badge(shown), gr.update(value=name_of(named))
 
-    def _suggest(self, panel: Panel) -> None:
+    def _jobs(self, panel: Panel) -> None:
+        """What takes a while, and the source's work: in the host's queue."""
+        said, source = panel.said, panel.by_name["source_checkpoint"]
+        self._job(panel, said.suggest, _suggest, [source, said.suggestion])
+        self._job(panel, said.preview, _preview, [said.preview_sheet, said.preview_words])
+
+    def _job(self, panel: Panel, button: Any, work: Callable[..., Any], outputs: list[Any]) -> None:
         controls, host = panel.by_name, self._host
         pictures = [host["img2img_image"], host["img2maskimg"]] if self._img2img else [controls[PICTURE]] * 2
-        told = [host[f"{self._tab}_{name}"] for name in ("prompt", "neg_prompt", "width", "height")]
-        panel.said.suggest.click(
-            fn=wrap_gradio_gpu_call(_suggest, extra_outputs=[gr.update()]),
+        told = [host[f"{self._tab}_{name}"] for name in _TOLD]
+        settings = [controls[name] for name in TABLE]
+
+        def do(_task: str, *values: Any) -> Any:
+            *given, mode = values
+            try:
+                return work(_Asked.of(given, in_mask=int(mode or 0) == _INPAINT))
+            except DitailError as error:
+                return gr.update(), f'<p class="ditail-warning">{html.escape(str(error))}</p>'
+            except InversionStopped:
+                return gr.update(), "<p>Stopped.</p>"
+
+        button.click(
+            fn=wrap_gradio_gpu_call(do, extra_outputs=[gr.update()]),
             _js=_TASK % {"tab": self._tab},
-            inputs=[panel.said.facts, *pictures, controls["inversion_prompt"], *told, panel.said.facts],
-            outputs=[controls["source_checkpoint"], panel.said.suggestion],
+            inputs=[panel.said.facts, *pictures, *told, *settings, panel.said.facts],
+            outputs=outputs,
             show_progress=False,
         )
 
@@ -146,18 +169,32 @@ def in_html(said: Said, tab: str) -> str:
     return f'<div role="status"><p>{said.doing}</p><ul>{warnings}{notes}</ul></div>{style}'
 
 
-def _suggest(_task: str, picture: Any, masked: Any, inversion_prompt: str, *rest: Any) -> tuple[Any, str]:
-    """Choose a source for a tab's picture; an error is said where the answer would be."""
-    prompt, negative, width, height, mode = rest
-    if int(mode or 0) == _INPAINT and isinstance(masked, dict):
-        picture = masked.get("image")
-    size = (int(width), int(height))
-    try:
-        asked = suggestion.Question.of(picture, inversion_prompt.strip() or prompt, negative, size)
-        found = suggestion.suggest(asked)
-    except DitailError as error:
-        return gr.update(), f'<p class="ditail-warning">{html.escape(str(error))}</p>'
+@dataclass(frozen=True)
+class _Asked:
+    """What a job is asked, from the page."""
+
+    question: Question
+    settings: Settings
+    steps: int
+
+    @classmethod
+    def of(cls, given: Sequence[Any], *, in_mask: bool) -> _Asked:
+        picture, masked, prompt, negative, width, height, steps, *values = given
+        if in_mask and isinstance(masked, dict):
+            picture = masked.get("image")
+        settings = Settings.from_mapping(from_panel(values))
+        question = Question.of(picture, (prompt, negative), (int(width), int(height)), settings)
+        return cls(question, settings, int(steps))
+
+
+def _suggest(asked: _Asked) -> tuple[Any, str]:
+    found = suggestion.suggest(asked.question)
     return gr.update() if found.best is None else gr.update(value=found.best), suggestion.in_words(found)
+
+
+def _preview(asked: _Asked) -> tuple[Any, str]:
+    found = preview.preview(asked.question, asked.settings, asked.steps)
+    return gr.update(value=found.sheet, visible=True), preview.in_words(found)
 
 
 def _origin(picture: Any) -> tuple[str, Any]:

@@ -11,10 +11,11 @@ from .errors import SettingsError
 
 
 class Section(str, Enum):
-    """Parts of the panel, from top to bottom; all but the first are folded away under their value as the title."""
+    """Parts of the panel, the most used first; all but the first are folded away under their value as the title."""
 
     TOP = ""
     REGION = "Region"
+    INVERSION = "Inversion"
     MIX = "Mix"
     ADVANCED = "Advanced"
 
@@ -23,16 +24,18 @@ class Group(Enum):
     """Settings that stand together, one row of the panel, and the section that the row is in."""
 
     SWITCH = (Section.TOP, "switch")
-    MODELS = (Section.TOP, "models")
-    SCALES = (Section.TOP, "scales")
+    CONTENT = (Section.TOP, "content")
+    SOURCE = (Section.TOP, "source")
     RATIOS = (Section.TOP, "ratios")
     REGION = (Section.REGION, "region")
+    PROMPTS = (Section.INVERSION, "prompts")
+    SCALES = (Section.INVERSION, "scales")
     MIX = (Section.MIX, "mix")
-    PROMPTS = (Section.ADVANCED, "prompts")
     RULE = (Section.ADVANCED, "rule")
+    LAYERS = (Section.ADVANCED, "layers")
     STARTS = (Section.ADVANCED, "starts")
     WEIGHTS = (Section.ADVANCED, "weights")
-    CONTENT = (Section.ADVANCED, "content")
+    FILES = (Section.ADVANCED, "files")
 
     @property
     def section(self) -> Section:

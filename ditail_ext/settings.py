@@ -16,6 +16,9 @@ from .errors import SettingsError
 from .setting import Group, Setting, row, share, shown
 
 SAME_AS_TARGET = "same as target"
+SAME_AS_TARGET_SHOWN = "same as target (to edit by prompt)"
+"""What the panel calls it; a person who wants another style should choose something else."""
+
 AUTOMATIC = "automatic"
 NO_MIX = "none"
 
@@ -59,7 +62,7 @@ class Settings:
         "Ditail source",
         "The checkpoint that understands the picture's content; it inverts the picture. "
         "The loaded checkpoint is the target and gives the style.",
-        group=Group.MODELS,
+        group=Group.SOURCE,
     )
     source_vae: str = row(
         str,
@@ -68,7 +71,7 @@ class Settings:
         "Ditail source VAE",
         "The VAE that encodes the picture for the source checkpoint; automatic takes the checkpoint's own.",
         webui_only=True,
-        group=Group.MODELS,
+        group=Group.FILES,
     )
     positive_scale: float = row(
         float,
@@ -157,7 +160,7 @@ class Settings:
         "more of the source. full: the feature in all later blocks, too, which keeps most; lower the ratios if the "
         "source's look comes along.",
         choices=("default", "strong", "full"),
-        group=Group.RULE,
+        group=Group.LAYERS,
     )
     feature_start: float = share(
         0.0,

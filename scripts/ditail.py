@@ -1,5 +1,6 @@
 """The script that the WebUI loads: the order of events and nothing else."""
 
+import functools
 from typing import Any
 
 from modules import script_callbacks, scripts
@@ -10,7 +11,8 @@ from ditail_ext.webui.failure import before_init, fail_at_init, forget_init
 from ditail_ext.webui.grid import controls as grid_controls
 from ditail_ext.webui.grid import grid
 from ditail_ext.webui.host.progress import InversionStopped
-from ditail_ext.webui.panel import api, controls, xyz
+from ditail_ext.webui.panel import api, layout, xyz
+from ditail_ext.webui.panel.wiring import Wiring
 from ditail_ext.webui.request.arguments import Request, is_asked_for, parse_request
 from ditail_ext.webui.source import models
 from ditail_ext.webui.target.injected import InjectedSampling
@@ -32,10 +34,19 @@ class Ditail(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """One tab's panel."""
-        panel = controls.build_panel(is_img2img, self.elem_id)
+        panel = layout.build_panel(is_img2img, self.elem_id)
         self.infotext_fields = panel.infotext_fields
         self.paste_field_names = panel.paste_field_names
+        self._wiring_of_tab.panel_is(panel)
         return panel.components
+
+    def after_component(self, component: Any, **_kwargs: Any) -> None:
+        """The host has made a control."""
+        self._wiring_of_tab.host_has(component)
+
+    @functools.cached_property
+    def _wiring_of_tab(self) -> Wiring:
+        return Wiring(is_img2img=self.is_img2img)
 
     def before_process(self, p: Any, *args: Any) -> None:
         """Before the host loads the request's checkpoint: it may be one that waits as a source."""

@@ -109,6 +109,7 @@ CORE = {
     "aggregation": {"levels"},
     "sampling": {"levels", "trajectories", "injection", "recordings", "aggregation"},
     "mixing": set(),
+    "suggest": {"levels"},
     "files": set(),
 }
 """The rooms of core, and which others each may import."""
@@ -125,7 +126,8 @@ WEBUI = {
     "target": {"host", "cache", "options", "timing", "shown", "failure", "request"},
     "notes": {"request", "host", "source", "target"},
     "flow": {"host", "request", "source", "target", "notes", "timing"},
-    "panel": {"request", "cache", "failure"},
+    "advice": {"host", "source", "cache", "timing"},
+    "panel": {"request", "cache", "advice", "host", "failure"},
     "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "failure", "options"},
 }
 """The rooms of webui, from below; source and target do not know each other."""

@@ -64,6 +64,7 @@ from .recordings import (
     rows_worth_a_call,
 )
 from .sampling import Prompts, guided_noise, sample
+from .suggest import Ranked, Ranking, Sureness, levels_of, noise_errors, noise_like, rank
 from .trajectories import InversionRule, SourceTrajectory, Trace, TracedLatent, invert
 
 __all__ = [
@@ -91,6 +92,8 @@ __all__ = [
     "PrefetchingCache",
     "Prompts",
     "Pull",
+    "Ranked",
+    "Ranking",
     "Region",
     "ReleasedMix",
     "RowGroups",
@@ -103,6 +106,7 @@ __all__ = [
     "SourcePass",
     "SourceRecorder",
     "SourceTrajectory",
+    "Sureness",
     "Trace",
     "TracedLatent",
     "Window",
@@ -118,11 +122,15 @@ __all__ = [
     "is_out_of_memory",
     "join_rows",
     "ldm_noise_predictor",
+    "levels_of",
     "map_tensors",
     "mix",
     "mixed_weights",
     "move",
+    "noise_errors",
+    "noise_like",
     "posterior_mean",
+    "rank",
     "rows_worth_a_call",
     "sample",
     "timesteps_of",

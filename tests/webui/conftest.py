@@ -17,6 +17,7 @@ class Control:
     def __init__(self, value: Any = None, **kwargs: Any) -> None:
         self.value = value
         self.clicks: list[dict[str, Any]] = []
+        self.events: dict[str, list[dict[str, Any]]] = {}
         vars(self).update(kwargs)
 
     def __enter__(self) -> Control:
@@ -27,6 +28,24 @@ class Control:
 
     def click(self, **kwargs: Any) -> None:
         self.clicks.append(kwargs)
+
+    def _event(self, kind: str, more: dict[str, Any]) -> None:
+        self.events.setdefault(kind, []).append(more)
+
+    def change(self, **kwargs: Any) -> None:
+        self._event("change", kwargs)
+
+    def input(self, **kwargs: Any) -> None:
+        self._event("input", kwargs)
+
+    def upload(self, **kwargs: Any) -> None:
+        self._event("upload", kwargs)
+
+    def edit(self, **kwargs: Any) -> None:
+        self._event("edit", kwargs)
+
+    def extra(self) -> Control:
+        return Control()
 
 
 class PasteField(tuple):
@@ -128,8 +147,21 @@ def _ours(name: str) -> bool:
 
 def _gradio() -> ModuleType:
     gradio = ModuleType("gradio")
-    for kind in ("Row", "Accordion", "HTML", "Image", "Radio", "Slider", "Textbox", "Dropdown", "Button", "Checkbox"):
+    for kind in (
+        "Row",
+        "Accordion",
+        "HTML",
+        "Image",
+        "Radio",
+        "Slider",
+        "Textbox",
+        "Dropdown",
+        "Button",
+        "Checkbox",
+        "File",
+    ):
         setattr(gradio, kind, type(kind, (Control,), {}))
+    gradio.update = lambda **more: {"__type__": "update", **more}
     return gradio
 
 

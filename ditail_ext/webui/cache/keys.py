@@ -30,6 +30,11 @@ DEPENDS_ON: dict[str, tuple[str, ...]] = {
     "trace": (*_COMPUTED, *_ENCODED, "source", "noise", "request", "options"),
     # what the record passes found in the target; prompt, seed, CFG scale and masks are no part of it
     "features": (*_COMPUTED, "sources", "target", "mix", "networks", "layers", "conditioning", "size"),
+    # how far a checkpoint's noise estimate for a picture is off; the prompt is a part of it, scales are not
+    "suggestion": (
+        *("version", "precision", "prompts", "conditioning", "embeddings"),
+        *("source", "vae", "vae precision", "picture"),
+    ),
     # a source's model that waits in memory
     "model": ("source", "vae", "vae precision", "precision", "storage"),
     # one cell of a grid: all but the two styles is the same for each of its cells

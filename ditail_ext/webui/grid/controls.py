@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -38,8 +38,23 @@ def build_controls(elem_id: ElemId) -> tuple[list[Any], list[PasteField]]:
             checkpoints, sd_models.list_models, lambda: {"choices": checkpoint_choices()}, elem_id("refresh")
         )
     loras = gr.Textbox("", label="LoRAs of the grid", info=LORAS_HELP, lines=1, elem_id=elem_id("loras"))
+    due = gr.HTML(cost([], ""), elem_classes=["ditail-help"], elem_id=elem_id("cost"))
+    for one in (checkpoints, loras):
+        one.change(fn=cost, inputs=[checkpoints, loras], outputs=[due], show_progress=False, queue=False)
     pastes = [PasteField(checkpoints, _paste_checkpoints), PasteField(loras, _paste_loras)]
     return [checkpoints, loras], pastes
+
+
+def cost(checkpoints: Sequence[str] | None, loras: str | None) -> str:
+    """What a grid comes to, before it starts: HTML. How many sources may wait in memory is known only then."""
+    count, styles = len(checkpoints or []), len([name for name in (loras or "").split(",") if name.strip()])
+    side = count + styles
+    if side < 2:
+        return "<p>Choose at least two styles.</p>"
+    loads = f"{count - 1} to {2 * count - 2} loads of a checkpoint" if count > 1 else "no load of a checkpoint"
+    selected = ", one more where the selected one is none of them" if count else ""
+    work = f"{side} x {side} = {side * side} pictures, {side} times a source's part, {loads}{selected}"
+    return f"<p>{work}. Kept cells are not made again.</p>"
 
 
 def checkpoint_choices() -> list[str]:

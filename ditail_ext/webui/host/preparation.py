@@ -132,12 +132,18 @@ def _frame(p: Any, prepared: Any) -> Frame:
 
 def prepare_txt2img(p: Any, picture: Image.Image) -> Preparation:
     """Crop and resize the content picture to the size of the first pass."""
-    width, height = first_pass_size(p)
+    size = first_pass_size(p)
+    frame = Frame((picture.size,), size, CROP_AND_RESIZE)
+    sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
+    return Preparation((fitted(picture, size),), frame, sampler)
+
+
+def fitted(picture: Image.Image, size: tuple[int, int]) -> PreparedPicture:
+    """A picture cropped and resized to a width and height, over the host's colour where it is transparent."""
     flat = images.flatten(picture, shared.opts.img2img_background_color)
-    fitted = images.resize_image(CROP_AND_RESIZE, flat, width, height)
-    pixels = torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255.0).movedim(2, 0)[None].contiguous()
-    frame = Frame((picture.size,), (width, height), CROP_AND_RESIZE)
-    return Preparation((PreparedPicture(pixels),), frame, sd_samplers.create_sampler(p.sampler_name, p.sd_model))
+    resized = images.resize_image(CROP_AND_RESIZE, flat, *size)
+    pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255.0).movedim(2, 0)[None].contiguous()
+    return PreparedPicture(pixels)
 
 
 def generated_frame(p: Any) -> Frame:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from modules import sd_samplers_common, shared
+from modules import sd_samplers, sd_samplers_common, shared
 from torch import Tensor
 
 from ...core import Level, NoiseSchedule, ve_to_vp, vp_to_ve
@@ -166,3 +166,28 @@ def is_stochastic(p: Any, sampler: Any, steps: int) -> bool:
         return True
     churn = getattr(shared.opts, "s_churn", p.s_churn)
     return "s_churn" in parameters and bool(churn)
+
+
+def adds_noise(name: str, steps: int) -> bool | None:
+    """The same by a sampler's name, before there is a sampler or a request; ``None`` if there is none of that name.
+
+    The functions themselves are not to be had without a model: those that take an ``eta`` of their own are marked by
+    the host as using its seed delta for that noise.
+    """
+    known = sd_samplers.all_samplers_map.get(name)
+    if known is None:
+        return None
+    options = known.options or {}
+    if options.get("brownian_noise") or name == "LCM":
+        return True
+    if name == "Restart":
+        return steps >= RESTART_STEPS
+    if options.get("uses_ensd"):
+        return bool(getattr(shared.opts, "eta_ancestral", 1.0))
+    if name.startswith("DDIM"):
+        return bool(getattr(shared.opts, "eta_ddim", 0.0))
+    return bool(getattr(shared.opts, "s_churn", 0.0)) and name in _CHURNING
+
+
+_CHURNING = ("Euler", "Heun", "DPM2")
+"""Samplers that the host gives its option ``s_churn``."""

@@ -3,4 +3,4 @@
 Others import these modules, and nothing else of the room.
 """
 
-__all__ = ["api", "controls", "paste", "xyz"]
+__all__ = ["api", "controls", "layout", "paste", "wiring", "xyz"]

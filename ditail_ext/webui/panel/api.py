@@ -10,6 +10,7 @@ from ...settings import TABLE, Setting
 from ..cache import memory as cache
 from ..request.arguments import ARGUMENTS
 from ..request.pictures import PICTURE
+from ..request.presets import preset_names, preset_values
 from .controls import LISTS, PICTURES
 
 _HOST_ROUTE = "/sdapi/v1/options"
@@ -33,7 +34,8 @@ def add_routes(_demo: Any, app: Any) -> None:
 def schema() -> dict[str, Any]:
     """The script's arguments by name, with the values that are allowed now; positions may change, names do not."""
     arguments = [_describe(name) for name in ARGUMENTS]
-    return {"script": TABLE["enabled"].label, "version": __version__, "arguments": arguments}
+    presets = {name: preset_values(name) for name in preset_names()}
+    return {"script": TABLE["enabled"].label, "version": __version__, "arguments": arguments, "presets": presets}
 
 
 def cache_state() -> dict[str, int]:

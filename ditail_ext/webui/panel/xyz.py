@@ -10,12 +10,18 @@ from modules import scripts
 
 from ...errors import SettingsError
 from ...settings import TABLE, Setting
+from ..request.presets import preset_names, preset_values
 from .controls import LISTS
 
 logger = logging.getLogger("ditail")
 
 OVERRIDES = "ditail_overrides"
 """Attribute of ``p`` with the settings that a plot's cell replaces, by name."""
+
+PRESET_AXIS = "[Ditail] Preset"
+
+_ON = {"enabled": True}
+"""Who plots a setting of Ditail's wants Ditail, unless another axis says otherwise."""
 
 _COSTS = {"source_checkpoint": 0.9, "source_vae": 0.7, "mix_checkpoint": 0.5}
 """How slow a change is: the slowest axis becomes the outermost loop, as the host has it for its own.
@@ -35,6 +41,10 @@ def add_axes() -> None:
     for setting in TABLE.values():
         if axis_label(setting) not in present:
             plot.axis_options.append(_axis(plot, setting))
+    if PRESET_AXIS not in present:
+        plot.axis_options.append(
+            plot.AxisOption(PRESET_AXIS, str, _apply_preset, confirm=_confirm_presets, choices=preset_names)
+        )
 
 
 def axis_label(setting: Setting) -> str:
@@ -56,9 +66,19 @@ def _axis(plot: Any, setting: Setting) -> Any:
 def _apply(name: str) -> Callable[[Any, object, Sequence[object]], None]:
     def apply(p: Any, value: object, _values: Sequence[object]) -> None:
         # The cells' p are shallow copies of one: make a new dict, do not change the shared one.
-        setattr(p, OVERRIDES, {**getattr(p, OVERRIDES, {}), name: value})
+        setattr(p, OVERRIDES, {**_ON, **getattr(p, OVERRIDES, {}), name: value})
 
     return apply
+
+
+def _apply_preset(p: Any, name: str, _values: Sequence[object]) -> None:
+    # What another axis says counts before it, whichever of them the host applies first.
+    setattr(p, OVERRIDES, {**_ON, **preset_values(name), **getattr(p, OVERRIDES, {})})
+
+
+def _confirm_presets(p: Any, names: Sequence[str]) -> None:
+    for name in names:
+        preset_values(name)
 
 
 def _confirm(setting: Setting) -> Callable[[Any, Sequence[object]], None]:

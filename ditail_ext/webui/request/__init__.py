@@ -3,4 +3,4 @@
 Others import these modules, and nothing else of the room.
 """
 
-__all__ = ["arguments", "pictures"]
+__all__ = ["arguments", "pictures", "presets"]

@@ -14,8 +14,9 @@ from PIL import Image
 
 from ...errors import SettingsError
 from ...setting import shown
-from ...settings import EVERYWHERE, MASK_REGION, TABLE, Settings
+from ...settings import EVERYWHERE, MASK_REGION, SAME_AS_TARGET, SAME_AS_TARGET_SHOWN, TABLE, Settings
 from .pictures import MASK, PICTURE, read_mask, read_picture
+from .presets import PRESET, preset_values
 
 ARGUMENTS = ("enabled", *(name for name in TABLE if name != "enabled"), MASK, PICTURE)
 """Names of the script's arguments by position; img2img has no content picture."""
@@ -42,7 +43,8 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
     Args:
         args: by position as the panel sends them, or with one dict by name as the first. What the dict does not
             name keeps its positional value, which is the default or what an infotext says. To give a dict is to
-            enable Ditail, and to give a mask in it is to choose it as the region, unless it says otherwise. The host
+            enable Ditail, and to give a mask in it is to choose it as the region, unless it says otherwise. With
+            ``preset`` it names a preset, whose values count where it says nothing of its own. The host
             always fills the list up to the tab's number of controls, so img2img's is the one that ends before the
             picture.
         overrides: settings that replace those, by name, as a cell of an XYZ plot has them (``p.ditail_overrides``).
@@ -50,17 +52,13 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
     Raises:
         SettingsError: a name is unknown, a value is wrong, or the region mask is chosen but not there.
     """
-    # A list that was emptied in the panel sends nothing: it stands at its default, as it does before it is touched.
-    emptied = {
-        name: TABLE[name].default for name, value in zip(ARGUMENTS, args, strict=False) if _is_emptied(name, value)
-    }
-    values = {**dict(zip(ARGUMENTS, args, strict=False)), **emptied}
+    values = from_panel(args)
     first = values.get("enabled", False)
     if isinstance(first, Mapping):
         if PICTURE in first and len(args) == len(ARGUMENTS) - 1:
             raise SettingsError(PICTURE, f"{PICTURE} is for txt2img alone; in img2img send it in init_images.")
         implied = {"region": MASK_REGION} if first.get(MASK) else {}
-        values = {**values, "enabled": True, **implied, **_known(first)}
+        values = {**values, "enabled": True, **implied, **_preset(first), **_known(first)}
     values = {**values, **(overrides or {})}
     if not TABLE["enabled"].check(values.get("enabled", False)):
         return None
@@ -74,6 +72,18 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
     return Request(settings, picture, mask)
 
 
+def from_panel(args: Sequence[object]) -> dict[str, object]:
+    """The arguments by name, with the table's words for what the panel calls otherwise.
+
+    A list that was emptied in the panel sends nothing: it stands at its default, as it does before it is touched.
+    """
+    values = dict(zip(ARGUMENTS, args, strict=False))
+    values |= {name: TABLE[name].default for name, value in values.items() if _is_emptied(name, value)}
+    if values.get("source_checkpoint") == SAME_AS_TARGET_SHOWN:
+        values["source_checkpoint"] = SAME_AS_TARGET
+    return values
+
+
 def _is_emptied(name: str, value: object) -> bool:
     return value is None and name in TABLE and TABLE[name].kind is str
 
@@ -84,10 +94,20 @@ def is_asked_for(args: Sequence[object], overrides: Mapping[str, object] | None 
     return first.get("enabled", True) is True if isinstance(first, Mapping) else first is True
 
 
+def _preset(named: Mapping[object, object]) -> dict[str, object]:
+    name = named.get(PRESET)
+    if name is None:
+        return {}
+    if not isinstance(name, str):
+        raise SettingsError(PRESET, f"{PRESET} must be a text, not {name!r}.")
+    return preset_values(name)
+
+
 def _known(named: Mapping[object, object]) -> dict[str, object]:
+    names = (*ARGUMENTS, PRESET)
     for name in named:
-        if name not in ARGUMENTS:
-            near = difflib.get_close_matches(str(name), ARGUMENTS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ARGUMENTS)}."
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
             raise SettingsError(str(name), f"There is no argument {shown(str(name))}; {hint}")
-    return {str(name): value for name, value in named.items()}
+    return {str(name): value for name, value in named.items() if name != PRESET}

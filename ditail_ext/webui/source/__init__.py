@@ -3,4 +3,4 @@
 Others import these modules, and nothing else of the room.
 """
 
-__all__ = ["at_work", "generator", "inverter", "models", "run_request"]
+__all__ = ["at_work", "generator", "inverter", "models", "prompts", "run_request"]

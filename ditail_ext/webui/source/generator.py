@@ -127,7 +127,7 @@ class ContentGenerator:
         }
 
     def _add_picture(self, model: Any, run: Trace) -> None:
-        run.picture = _decoded(model, run.clean)
+        run.picture = decoded(model, run.clean)
         run.metadata[DECODED_BY] = self._decoder
 
     def _is_decoded(self, run: Trace) -> bool:
@@ -144,7 +144,7 @@ def _infotext(run: Any, index: int) -> str:
     return text
 
 
-def _decoded(model: Any, clean: Tensor) -> Tensor:
+def decoded(model: Any, clean: Tensor) -> Tensor:
     """Latents (B, C, H, W) as pictures (B, H, W, 3) of bytes, in the host's way."""
     rows = clean.to(devices.device)
     decoded = processing.decode_latent_batch(model, rows, target_device=devices.cpu, check_for_nans=True)

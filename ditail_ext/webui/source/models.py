@@ -47,6 +47,11 @@ def take(info: Any, times: TimeSplit) -> SecondModel:
     return second
 
 
+def is_in_memory(info: Any) -> bool:
+    """Whether :func:`take` would need no load for a checkpoint; it is not taken."""
+    return _held_by_host(info) is not None or _wanted(info) in models
+
+
 def _held_by_host(info: Any) -> SecondModel | None:
     """One that the host holds itself, if it is what the file says now: the keys of what it computes say that."""
     held = held_by_host(info)

@@ -65,3 +65,8 @@ def inversion_condition(
     positive, negative = encode(prompts.positive, negative=False), encode(prompts.negative, negative=True)
     empty = encode("", negative=True)
     return mix(positive, negative, settings.positive_scale, settings.negative_scale, empty=empty)
+
+
+def condition_of(model: Any, prompt: str, *, width: int, height: int) -> Condition:
+    """The embedding of one prompt alone, as a model that is at work encodes it."""
+    return encode_prompt(model, prompt, negative=False, width=width, height=height, steps=1)

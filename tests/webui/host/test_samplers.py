@@ -58,6 +58,9 @@ class TestLevels:
     @pytest.fixture
     def plan(self, host: Any) -> Any:
         modules = sys.modules["modules"]
+        listed = ModuleType("modules.sd_samplers")
+        listed.all_samplers_map = {}
+        sys.modules["modules.sd_samplers"] = modules.sd_samplers = listed
         common = ModuleType("modules.sd_samplers_common")
         common.setup_img2img_steps = lambda p, _: (p.steps, int(min(p.denoising_strength, 0.999) * p.steps))
         sys.modules["modules.sd_samplers_common"] = modules.sd_samplers_common = common
@@ -117,3 +120,23 @@ class TestLevels:
     def test_nothing_to_do(self, plan: Any, steps: int, strength: float):
         with pytest.raises(ScheduleError, match=r"raise|needs"):
             plan(Sampler(ddim), steps=steps, strength=strength)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "steps", "noisy"),
+    [
+        ("DDIM", {}, 20, False),
+        ("Euler", {}, 20, False),
+        ("DPM++ 2M", {"scheduler": "karras"}, 20, False),
+        ("Euler a", {"uses_ensd": True}, 20, True),
+        ("DPM++ 2M SDE", {"brownian_noise": True}, 20, True),
+        ("LCM", {}, 4, True),
+        ("Restart", {"second_order": True}, 19, False),
+        ("Restart", {"second_order": True}, 20, True),
+        ("nothing", None, 20, None),
+    ],
+)
+def test_who_adds_noise_by_name(host: Any, name: str, options: Any, steps: int, noisy: bool | None):
+    known = {} if options is None else {name: SimpleNamespace(options=options)}
+    host.fake(sd_samplers={"all_samplers_map": known}, sd_samplers_common={})
+    assert host.load("host.samplers").adds_noise(name, steps) is noisy

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from ditail_ext.errors import SettingsError
-from ditail_ext.settings import TABLE, Settings
+from ditail_ext.settings import SAME_AS_TARGET_SHOWN, TABLE, Settings
 
 
 def panel(host: SimpleNamespace, img2img: bool):
-    return host.load("panel.controls").build_panel(img2img, lambda name: f"script_{name}")
+    return host.load("panel.layout").build_panel(img2img, lambda name: f"script_{name}")
 
 
 @pytest.mark.parametrize("img2img", [True, False])
@@ -19,8 +19,9 @@ def test_the_panel_has_one_control_a_setting_in_the_tables_order(host: SimpleNam
     components = panel(host, img2img).components
     names = [*TABLE, "mask"] if img2img else [*TABLE, "mask", "picture"]
     assert [component.elem_id for component in components] == [f"script_{name}" for name in names]
+    shown = host.load("panel.controls").in_panel
     for setting, control in zip(TABLE.values(), components, strict=False):
-        assert control.value == setting.default
+        assert control.value == shown(setting.default)
         assert type(control.value) is setting.kind
         assert control.label == setting.label
         if setting.name != "enabled":
@@ -28,7 +29,10 @@ def test_the_panel_has_one_control_a_setting_in_the_tables_order(host: SimpleNam
         if setting.minimum is not None:
             assert (control.minimum, control.maximum, control.step) == (setting.minimum, setting.maximum, setting.step)
         if setting.choices is not None:
-            assert control.choices == list(setting.choices)
+            mask = ("inpaint mask", "outside inpaint mask")
+            assert [value for _, value in control.choices] == [
+                choice for choice in setting.choices if img2img or choice not in mask
+            ]
 
 
 def test_labels_are_distinct(host: SimpleNamespace):
@@ -50,8 +54,8 @@ def test_building_a_panel_leaves_nothing_behind(host: SimpleNamespace):
 
 def test_the_lists_can_be_refreshed(host: SimpleNamespace):
     panel(host, True)
-    (checkpoint, _, choices, _), (vae, _, vaes, _), (mix, _, mixes, _) = host.refreshes
-    assert checkpoint.choices == choices()["choices"] == ["same as target", "A.ckpt", "b.safetensors"]
+    (checkpoint, _, choices, _), (mix, _, mixes, _), (vae, _, vaes, _) = host.refreshes
+    assert checkpoint.choices == choices()["choices"] == [SAME_AS_TARGET_SHOWN, "A.ckpt", "b.safetensors"]
     assert vae.choices == vaes()["choices"] == ["automatic", "sharp.vae.pt"]
     assert mix.choices == mixes()["choices"] == ["none", "A.ckpt", "b.safetensors"]
 
@@ -92,7 +96,7 @@ def axes(host: SimpleNamespace) -> dict[str, object]:
     xyz.add_axes()
     xyz.add_axes()  # Reload UI
     options = host.modules.scripts.scripts_data[0].module.axis_options
-    assert len(options) == 1 + len(TABLE)
+    assert len(options) == 2 + len(TABLE)
     by_label = {option.label: option for option in options}
     return {name: by_label[xyz.axis_label(setting)] for name, setting in TABLE.items()}
 
@@ -104,7 +108,7 @@ def test_every_setting_is_an_axis(host: SimpleNamespace):
         value = axis.type(text)
         axis.confirm(p, [value])
         axis.apply(p, value, [value])
-        assert p.ditail_overrides == {name: value}
+        assert p.ditail_overrides == {"enabled": True, name: value}
         Settings.from_mapping(p.ditail_overrides)
 
 
@@ -114,8 +118,30 @@ def test_axes_of_one_cell_add_up_and_cells_stay_apart(host: SimpleNamespace):
     made["positive_scale"].apply(p, 2.0, [])
     cell = SimpleNamespace(**vars(p))
     made["feature_ratio"].apply(cell, 0.5, [])
-    assert cell.ditail_overrides == {"positive_scale": 2.0, "feature_ratio": 0.5}
-    assert p.ditail_overrides == {"positive_scale": 2.0}
+    assert cell.ditail_overrides == {"enabled": True, "positive_scale": 2.0, "feature_ratio": 0.5}
+    assert p.ditail_overrides == {"enabled": True, "positive_scale": 2.0}
+
+
+@pytest.mark.parametrize("order", [("enabled", "feature_ratio"), ("feature_ratio", "enabled")])
+def test_an_axis_switches_ditail_on_unless_another_says_otherwise(host: SimpleNamespace, order: tuple[str, str]):
+    made, p = axes(host), SimpleNamespace()
+    for name in order:
+        made[name].apply(p, {"enabled": False, "feature_ratio": 0.5}[name], [])
+    assert p.ditail_overrides == {"enabled": False, "feature_ratio": 0.5}
+
+
+@pytest.mark.parametrize("order", [("preset", "feature_ratio"), ("feature_ratio", "preset")])
+def test_the_preset_axis_counts_less_than_one_of_a_setting(host: SimpleNamespace, order: tuple[str, str]):
+    made, p = axes(host), SimpleNamespace()
+    options = host.modules.scripts.scripts_data[0].module.axis_options
+    made["preset"] = next(option for option in options if option.label == "[Ditail] Preset")
+    for name in order:
+        made[name].apply(p, {"preset": "generated content", "feature_ratio": 0.5}[name], [])
+    changed = Settings.from_mapping(p.ditail_overrides).changed()
+    assert changed == {"enabled": True, "layer_profile": "full", "attention_ratio": 0.6, "feature_ratio": 0.5}
+    assert "balanced" in made["preset"].choices()
+    with pytest.raises(SettingsError, match="none named"):
+        made["preset"].confirm(p, ["balanced", "balance"])
 
 
 def test_the_source_is_the_slowest_axis_after_the_hosts_checkpoint(host: SimpleNamespace):

@@ -227,3 +227,20 @@ def test_overrides(parse):
     assert parse(DEFAULTS, {"enabled": True}).settings == Settings(enabled=True)
     with pytest.raises(SettingsError, match="positive_scale"):
         parse(given, {"positive_scale": 50.0})
+
+
+def test_a_preset_counts_where_a_request_says_nothing_of_its_own(parse):
+    request = parse([{"preset": "generated content", "feature_ratio": 0.3}])
+    assert request.settings.changed() == {
+        "enabled": True,
+        "layer_profile": "full",
+        "feature_ratio": 0.3,
+        "attention_ratio": 0.6,
+    }
+
+
+@pytest.mark.parametrize(("preset", "words"), [("cheese", "none named"), (3, "must be a text")])
+def test_a_preset_that_is_not_there(parse, preset, words):
+    with pytest.raises(SettingsError, match=words) as caught:
+        parse([{"preset": preset}])
+    assert caught.value.field == "preset"

@@ -39,3 +39,33 @@ def generate(page: Page, tab: str) -> str:
     pictures = f"return gradioApp().querySelectorAll('#{tab}_gallery img').length"
     page.generate(tab, lambda: page.run(pictures), "a picture")
     return wait(lambda: page.text(f"#html_info_{tab}"), "the infotext")
+
+
+def panel_click(page: Page, tab: str, part: str) -> None:
+    """Click with the mouse, as a person does, on a part of the panel's title."""
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+
+    wait(lambda: page.visible(control(tab, "enabled", part)), "the panel's title", 20)
+    found = page.driver.find_element(By.CSS_SELECTOR, control(tab, "enabled", part))
+    ActionChains(page.driver).move_to_element(found).click().perform()
+
+
+def panel_key(page: Page, tab: str, key: str) -> None:
+    """Press a key on the panel's box."""
+    from selenium.webdriver.common.by import By
+
+    box = control(tab, "enabled", "input.input-accordion-checkbox")
+    page.driver.find_element(By.CSS_SELECTOR, box).send_keys(key)
+
+
+def ticked(page: Page, tab: str) -> bool:
+    """Whether Ditail is on."""
+    return page.checked(control(tab, "enabled", "input.input-accordion-checkbox"))
+
+
+def says(page: Page, tab: str, words: str) -> str:
+    """All that the panel says, once it says this."""
+    place = f"#script_{tab}_ditail_sentence"
+    wait(lambda: words in page.text(place), f"'{words}' in the panel (it says: {page.text(place)})", 30)
+    return page.text(place)

@@ -1,0 +1,36 @@
+"""The shipped checkpoints put into a WebUI's folder, and the picture to begin with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from demo import webui
+from demo.parts import UNETS
+from demo.world import caption, make_scene
+
+
+def test_everything_lies_where_a_webui_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "ui" / "models").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["demo.webui", str(tmp_path / "ui")])
+    webui.main()
+    models = tmp_path / "ui" / "models"
+    checkpoints = sorted(file.name for file in (models / "Stable-diffusion" / "ditail-demo").glob("*.safetensors"))
+    assert checkpoints == sorted(f"ditail-demo-{name}.safetensors" for name in UNETS)
+    assert [file.name for file in (models / "Lora").iterdir()] == ["ditail-demo-neon-lora.safetensors"]
+    said = Image.open(tmp_path / "ditail-demo-picture.png").info["parameters"]
+    assert said.splitlines()[0] == caption(make_scene(webui.SCENE))
+    assert said.endswith("Model: ditail-demo-shaded")
+
+
+def test_another_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["demo.webui", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        webui.main()
+    assert "there is no" in capsys.readouterr().err

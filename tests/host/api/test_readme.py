@@ -1,0 +1,68 @@
+"""The requests of README.md, run as they stand there, with a photo of 5 MB."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness.client import decode
+from harness.installed import REPOSITORY
+from harness.server import WebUI
+from PIL import Image
+
+pytestmark = pytest.mark.server("others")
+
+README = (REPOSITORY / "README.md").read_text("utf-8")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (1300, 1300, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    assert (tmp_path / "photo.png").stat().st_size > 5e6
+    return tmp_path
+
+
+@pytest.fixture
+def named(webui: WebUI) -> Iterator[WebUI]:
+    """With checkpoints of the names that README.md uses."""
+    links = [webui.checkpoints / f"{name}.safetensors" for name in ("realistic", "watercolour")]
+    for link, kind in zip(links, ("beta", "gamma"), strict=True):
+        link.symlink_to((webui.checkpoints / f"{kind}.safetensors").resolve())
+        link.with_suffix(".yaml").symlink_to((webui.checkpoints / f"{kind}.yaml").resolve())
+    webui.post("/sdapi/v1/refresh-checkpoints")
+    yield webui
+    for link in links:
+        link.unlink()
+        link.with_suffix(".yaml").unlink()
+    webui.post("/sdapi/v1/refresh-checkpoints")
+
+
+def block(contains: str, webui: WebUI) -> str:
+    """The one block of code that contains this, for the port that the tests use."""
+    (found,) = [text for text in re.findall(r"```\w*\n(.*?)```", README, re.DOTALL) if contains in text]
+    return found.replace("http://127.0.0.1:7860", webui.url)
+
+
+def test_the_request_of_the_command_line(named: WebUI, photo: Path):
+    subprocess.run(["bash", "-euc", block("curl ", named)], cwd=photo, check=True, env=dict(os.environ), timeout=300)
+    answer = json.loads((photo / "answer.json").read_text("utf-8"))
+    assert "images" in answer, answer
+    assert decode(answer["images"][0]).size == (512, 512)
+    infotext = json.loads(answer["info"])["infotexts"][0]
+    assert "Model: watercolour" in infotext
+    assert "Ditail source: realistic.safetensors" in infotext
+    assert "Ditail feature ratio: 0.5" in infotext  # the preset's
+
+
+def test_the_request_in_python(named: WebUI, photo: Path):
+    (photo / "request.py").write_text(block("urllib.request", named), encoding="utf-8")
+    subprocess.run([sys.executable, "request.py"], cwd=photo, check=True, timeout=300)
+    assert "Ditail source: realistic.safetensors" in Image.open(photo / "lighthouse.png").info["parameters"]

@@ -98,6 +98,7 @@ def _draw(axis: Axes, start: Start, members: Sequence[Point]) -> None:
             axis.annotate(text, (across, up), (5, 4), textcoords="offset points", fontsize=7, color=colour)
     count = members[0].pictures if members else 0
     axis.set(title=f"from the {start.value}; {count} pictures a point", ylabel="area kept: IoU")
+    axis.set_xlim(0.7, 1.02)
     axis.set_xlabel("probability of the target's style")
     axis.grid(alpha=0.25)
     if members:

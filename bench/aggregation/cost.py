@@ -1,13 +1,14 @@
 """What a window of 4 in 20 steps costs: `python -m bench.aggregation.cost`.
 
-UNet rows, the process's CPU seconds (of a plain run of the same round, one thread) and the peak of its memory over
-what it held before, the target loaded; on the demo's checkpoints, DDIM with guidance, one picture. A companion's UNet
-is loaded within the measurement and given back at the window's end. Writes bench/results/aggregation-cost.csv.
+UNet rows, the process's CPU seconds (of a plain run of the same round, one thread) and the peak of a fresh process's
+memory over what it held after a plain run; on the demo's checkpoints, DDIM with guidance, one picture. A companion's
+UNet is loaded within the measurement and given back at the window's end. Writes bench/results/aggregation-cost.csv.
 """
 
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import statistics
 import tempfile
 import time
@@ -98,12 +99,27 @@ def seconds(run: Callable[[], None]) -> float:
     return time.process_time() - begun
 
 
-def main() -> None:
-    """Measure and write."""
+def loaded() -> Models:
+    """The target, on one thread."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as words:
         tokenizer.write(Path(words))
-        target = load(SHIPPED, "shaded", Path(words))
+        return load(SHIPPED, "shaded", Path(words))
+
+
+def peak_mib(name: str) -> float:
+    """A run's peak, in a process that has held no companion before."""
+    target = loaded()
+    Run(target, ())()
+    return (peak_of(Run(target, COMPANIONS[name]), torch.device("cpu")) or 0) / 2**20
+
+
+def main() -> None:
+    """Measure and write."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        peaks = pool.map(peak_mib, COMPANIONS, chunksize=1)
+    target = loaded()
     runs = {name: Run(target, others) for name, others in COMPANIONS.items()}
     plain = runs["target alone"]
     plain()
@@ -111,7 +127,6 @@ def main() -> None:
     weights = sum(p.numel() * p.element_size() for p in target.unet.parameters()) / 2**20
     rows: list[dict[str, object]] = []
     for at, (name, run) in enumerate(runs.items()):
-        peak = peak_of(run, torch.device("cpu")) / 2**20
         ratios = [spent[at] / spent[0] for spent in times.values()]
         rows.append(
             {
@@ -124,7 +139,7 @@ def main() -> None:
                 "lowest": f"{min(ratios):.2f}",
                 "highest": f"{max(ratios):.2f}",
                 "loads": run.loads,
-                "peak MiB": f"{peak:.0f}",
+                "peak MiB": f"{peaks[at]:.0f}",
                 "UNet MiB": f"{weights:.0f}",
             }
         )

@@ -33,8 +33,10 @@ def write(folder: Path) -> None:
     found = [(start, points([row for row in rows if row["start"] == start.value])) for start in Start]
     _write_csv(RESULTS / "aggregation.csv", [_line(start, p) for start, members in found for p in members])
     _write_csv(RESULTS / "aggregation-pairs.csv", list(_pairs(rows)))
-    figure, axes = plt.subplots(1, len(Start), figsize=(13, 5), constrained_layout=True)
-    for axis, (start, members) in zip(axes, found, strict=True):
+    measured = [(start, members) for start, members in found if members]
+    size = (6.5 * len(measured), 5)
+    figure, axes = plt.subplots(1, len(measured), figsize=size, constrained_layout=True, squeeze=False)
+    for axis, (start, members) in zip(axes[0], measured, strict=True):
         _draw(axis, start, members)
     figure.savefig(DOCS / "aggregation.png", dpi=80)
     plt.close(figure)
@@ -94,14 +96,14 @@ def _draw(axis: Axes, start: Start, members: Sequence[Point]) -> None:
         look = {"color": colour, "ms": 4, "lw": 1.4, "elinewidth": 0.6, "ls": style, "marker": "o"}
         axis.errorbar(x[:, 0], y[:, 0], errors[1], errors[0], label=method, **look)
         for point, across, up in zip(curve, x[:, 0], y[:, 0], strict=True):
-            text = point.value.replace("window ", "").replace("ratio ", "")
+            text = f"{weight}: {point.value}" if weight else point.value
             axis.annotate(text, (across, up), (5, 4), textcoords="offset points", fontsize=7, color=colour)
-    count = members[0].pictures if members else 0
-    axis.set(title=f"from the {start.value}; {count} pictures a point", ylabel="area kept: IoU")
+    title = f"from the {start.value}; {members[0].pictures} pictures a point"
+    axis.set(title=title, ylabel="area kept: IoU")
+    axis.set_xlim(0.7, 1.02)
     axis.set_xlabel("probability of the target's style")
     axis.grid(alpha=0.25)
-    if members:
-        axis.legend(frameon=False, fontsize=7, loc="lower left")
+    axis.legend(frameon=False, fontsize=7, loc="lower left")
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, object]]) -> None:

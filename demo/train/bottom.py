@@ -1,7 +1,8 @@
 """A base whose layout comes through decoder block 4: the bottom first, then the rest on it.
 
 `python -m demo.train.bottom --folder STATE --tokenizer DIR` trains it with the shipped VAE and text encoder; run it
-again to go on. Not part of `demo.train`'s chain, whose base keeps the layout at strides 1 and 2 (docs/quality-layers.md):
+again to go on. Not part of `demo.train`'s chain, whose base keeps the layout at strides 1 and 2
+(docs/quality-layers.md):
 
 - The encoder's residual branches and transformers above stride 4 and block 4's shortcut have zero weights for good, so
   the skips above block 4 are linear in the noisy latent and all from below comes through the injected feature.

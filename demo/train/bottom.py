@@ -1,0 +1,216 @@
+"""A base whose layout comes through decoder block 4: the bottom first, then the rest on it.
+
+`python -m demo.train.bottom --folder STATE --tokenizer DIR` trains it with the shipped VAE and text encoder; run it
+again to go on. Not part of `demo.train`'s chain, whose base keeps the layout at strides 1 and 2
+(docs/quality-layers.md):
+
+- The encoder's residual branches and transformers above stride 4 and block 4's shortcut have zero weights for good, so
+  the skips above block 4 are linear in the noisy latent and all from below comes through the injected feature.
+- The bottom (strides 4 and 8) is trained alone, with a head that reads the clean latent from block 4's output.
+- Then all is trained. In some rows the bottom is shown a less noisy latent of the same picture, so that what lies
+  above learns to believe it. Nothing is trained on the method itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from demo import parts
+from demo.nets import UNET_CONFIG, alphas_cumprod, make_unet
+from demo.styles import CHECKPOINT_STYLES
+from demo.train import latents, stage, workers
+from demo.train.unet import SIDE, Pool, loss_weight, noised
+
+log = logging.getLogger(__name__)
+
+SILENT = (1, 2, 4, 5)  # encoder blocks at strides 1 and 2 that are more than a convolution
+BLOCK = 4  # decoder block whose residual branch is the method's feature
+STRIDE = 4  # its cells' side, in latents
+LEAST_NOISY = 100  # timestep below which the bottom is not asked for the clean latent
+KNOWS_MORE = 0.6  # share of rows whose bottom is shown a less noisy latent
+HEAD_WEIGHT = 0.1
+MINUTES = {"bottom": 20.0, "whole": 120.0}
+ROWS = {"bottom": 24, "whole": 8}
+
+
+def silence(unet: Any) -> None:
+    """Zero, and freeze, what would find the layout above the bottom or lead it past block 4's residual branch."""
+    for number in SILENT:
+        resnet, transformer = unet.input_blocks[number]
+        for last in (resnet.out_layers[3], transformer.proj_out):
+            _zero(last)
+        unet.input_blocks[number].requires_grad_(False)
+    _zero(unet.output_blocks[BLOCK][0].skip_connection)
+    unet.output_blocks[BLOCK][0].skip_connection.requires_grad_(False)
+
+
+@torch.no_grad()
+def _zero(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.zero_()
+
+
+def embedding(unet: Any, timestep: Tensor) -> Tensor:
+    """Timesteps (n,) to what the residual blocks are told of them: (n, 4 w)."""
+    from ldm.modules.diffusionmodules.util import timestep_embedding
+
+    return unet.time_embed(timestep_embedding(timestep, unet.model_channels))
+
+
+def skips_above(unet: Any, noisy: Tensor, told: Tensor, context: Tensor) -> list[Tensor]:
+    """The skips of the decoder's blocks above `BLOCK`, in the order in which they are read, of a silenced UNet."""
+    whole = unet.input_blocks[0](noisy, told, context)
+    half = unet.input_blocks[3](whole, told, context)
+    quarter = unet.input_blocks[6](half, told, context)
+    return [quarter, *[half] * 3, *[whole] * 3]
+
+
+def bottom(unet: Any, noisy: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+    """Block 4's output (n, w, h/4, w/4) of a silenced UNet, without computing what is silent."""
+    told = embedding(unet, timestep)
+    h, skips = skips_above(unet, noisy, told, context)[0], []
+    for block in unet.input_blocks[7:]:
+        h = block(h, told, context)
+        skips.append(h)
+    h = unet.middle_block(h, told, context)
+    for block in unet.output_blocks[: BLOCK + 1]:
+        h = block(torch.cat([h, skips.pop()], 1), told, context)
+    return h
+
+
+def top(unet: Any, below: Tensor, noisy: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+    """The noise estimate (n, 4, h, w) from block 4's output and the noisy latent."""
+    told = embedding(unet, timestep)
+    h = below
+    for block, skip in zip(unet.output_blocks[BLOCK + 1 :], skips_above(unet, noisy, told, context), strict=True):
+        h = block(torch.cat([h, skip], 1), told, context)
+    return unet.out(h)
+
+
+def make_head() -> nn.Module:
+    """Block 4's output to the clean latent (n, 4, h, w); dropped when training ends."""
+    return nn.Sequential(nn.Conv2d(UNET_CONFIG["model_channels"], 4 * STRIDE**2, 1), nn.PixelShuffle(STRIDE))
+
+
+def train_bottom(plan: stage.Plan, pool: Pool, models: parts.Models, rows: int, device: torch.device) -> None:
+    """Train strides 4 and 8 alone: the squared error of the clean latent, evenly over the noise levels."""
+    torch.manual_seed(plan.seed)
+    unet, head = make_unet().to(device), make_head().to(device)
+    silence(unet)
+
+    def step(number: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        del progress
+        rng = np.random.default_rng(workers.seeds(plan.seed, number))
+        clean, context = _draw(pool, models, rows, rng, device)
+        timestep = _spread(rng, rows, LEAST_NOISY).to(device)
+        noisy, _ = noised(clean, alphas_cumprod().to(device)[timestep], rng)
+        error = F.mse_loss(head(bottom(unet, noisy, timestep, context)), clean)
+        return error, {"clean": error.item()}
+
+    modules = {"unet": unet, "head": head}
+    stage.run(plan, modules, step, {name: stage.Average(module, 0.99) for name, module in modules.items()})
+
+
+def train_whole(
+    plan: stage.Plan, start: Path, pool: Pool, models: parts.Models, rows: int, device: torch.device
+) -> None:
+    """Train everything, from the state of `train_bottom`."""
+    torch.manual_seed(plan.seed)
+    unet, head = make_unet(), make_head()
+    averages = stage.load_state(start)["averages"]
+    unet.load_state_dict(averages["unet"])
+    head.load_state_dict(averages["head"])
+    silence(unet)
+    modules = {"unet": unet.to(device), "head": head.to(device)}
+
+    def step(number: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        del progress
+        rng = np.random.default_rng(workers.seeds(plan.seed, number))
+        clean, context = _draw(pool, models, rows, rng, device)
+        timestep = _spread(rng, rows, 0).to(device)
+        alpha_bar = alphas_cumprod().to(device)
+        noisy, noise = noised(clean, alpha_bar[timestep], rng)
+        shown, earlier = know_more(clean, noisy, timestep, rng)
+        below = bottom(unet, shown, earlier, context)
+        guess = F.mse_loss(head(below), clean)
+        error = (top(unet, below, noisy, timestep, context) - noise).square().mean((1, 2, 3))
+        loss = (error * loss_weight(alpha_bar[timestep])).mean()
+        return loss + HEAD_WEIGHT * guess, {"loss": loss.item(), "clean": guess.item()}
+
+    stage.run(plan, modules, step, {name: stage.Average(module, 0.99) for name, module in modules.items()})
+
+
+def know_more(clean: Tensor, noisy: Tensor, timestep: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """What the bottom is shown: latents (n, 4, h, w) and timesteps (n,).
+
+    In a share `KNOWS_MORE` of the rows the same picture at an earlier timestep with noise of its own, else the noisy
+    latent itself.
+    """
+    count = len(timestep)
+    more = torch.from_numpy(rng.random(count) < KNOWS_MORE).to(timestep.device)
+    share = torch.from_numpy(rng.random(count)).to(timestep.device)
+    earlier = torch.where(more, (timestep * share).long(), timestep)
+    fresh, _ = noised(clean, alphas_cumprod().to(clean.device)[earlier], rng)
+    return torch.where(more.view(-1, 1, 1, 1), fresh, noisy), earlier
+
+
+def _draw(
+    pool: Pool, models: parts.Models, rows: int, rng: np.random.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    clean, texts = pool.draw(rng, rows, style_word=0.85)
+    with torch.no_grad():
+        return clean.to(device), models.text(models.vocabulary.batch(texts, rng).to(device))
+
+
+def _spread(rng: np.random.Generator, count: int, first: int) -> Tensor:
+    """Timesteps (count,) from `first` to 999, one in each of `count` equal parts."""
+    strata = (np.arange(count) + rng.uniform(size=count)) / count
+    return torch.from_numpy((first + strata * (1000 - first)).astype(np.int64))
+
+
+def run(folder: Path, models: parts.Models, side: int, scenes: int, share: float, device: torch.device) -> None:
+    """Encode, train the bottom, train the whole; what is done is skipped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    models.vae.to(device)
+    models.text.to(device)
+    for style in CHECKPOINT_STYLES:
+        latents.encode_style(folder, models.vae, style, side, scenes, 3600.0, device)
+    pool = Pool.load(folder, CHECKPOINT_STYLES, side, models.scale_factor)
+    more = 1 if device.type == "cpu" else 8
+    first = stage.Plan("bottom", folder, MINUTES["bottom"] * 60 * share, 1e-3, 40)
+    if not stage.is_done(first):
+        train_bottom(first, pool, models, ROWS["bottom"] * more, device)
+    then = stage.Plan("whole", folder, MINUTES["whole"] * 60 * share, 1e-3, 41)
+    if not stage.is_done(then):
+        train_whole(then, first.state_file, pool, models, ROWS["whole"] * more, device)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run both stages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="where states, latents and logs live")
+    parser.add_argument("--parts", type=Path, default=parts.SHIPPED, help="whose VAE and text encoder are taken")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder of CLIP's tokenizer files")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the pictures, in pixels; a multiple of 64")
+    parser.add_argument("--scenes", type=int, default=500, help="of each style")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the time budgets")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    models = parts.load(options.parts, "base", options.tokenizer)
+    run(options.folder, models, options.side, options.scenes, options.share, torch.device(options.device))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The base's bottom: a silenced UNet's short cut is the UNet, and all from below goes through the feature."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("ldm")
+pytest.importorskip("transformers")
+
+from demo import nets
+from demo.train import bottom, stage
+from demo.train.unet import Pool
+from ditail_ext.core import Injection, Window
+
+
+@pytest.fixture(scope="module")
+def unet():
+    torch.manual_seed(0)
+    made = nets.make_unet().eval().requires_grad_(False)
+    for parameter in made.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)  # branches that ldm starts silent
+    bottom.silence(made)
+    return made
+
+
+def inputs(seed, rows=2):
+    generator = torch.Generator().manual_seed(seed)
+    context = torch.randn(rows, 77, nets.UNET_CONFIG["context_dim"], generator=generator)
+    return torch.randn(rows, 4, 16, 16, generator=generator), torch.tensor([300, 800][:rows]), context
+
+
+def test_bottom_and_top_are_the_whole_unet(unet):
+    noisy, timestep, context = inputs(1)
+    with torch.no_grad():
+        whole = unet(noisy, timestep, context=context)
+        below = bottom.bottom(unet, noisy, timestep, context)
+        assert below.shape == (2, 64, 4, 4)
+        assert torch.allclose(bottom.top(unet, below, noisy, timestep, context), whole, atol=1e-5)
+    assert whole.std() > 0.01
+
+
+def test_the_injected_feature_is_all_that_comes_from_below(unet):
+    """Replaced by another latent's it gives what the other's bottom gives: own skips, and own transformer's text."""
+    (noisy, timestep, context), (other, _, _) = inputs(1), inputs(2)
+    always = Window.from_ratio(1.0, 1)
+    with Injection(unet, feature_window=always, attention_window=always, attention_weight=0.0) as injection:
+        (bank,) = injection.record([0], lambda: unet(other, timestep, context=context))
+        with injection.replay(0, bank, [0, 1]), torch.no_grad():
+            injected = unet(noisy, timestep, context=context)
+    with torch.no_grad():
+        below = bottom.bottom(unet, other, timestep, context)
+        wanted = bottom.top(unet, below, noisy, timestep, context)
+        own = unet(noisy, timestep, context=context)
+    assert torch.allclose(injected, wanted, atol=1e-5)
+    assert (injected - own).abs().max() > 1e-3
+
+
+def test_silent_parts_stay_silent_in_training(tmp_path):
+    class Words:
+        def batch(self, texts, rng=None):
+            return torch.zeros(len(texts), 77, dtype=torch.int64)
+
+    class Models:
+        vocabulary = Words()
+
+        @staticmethod
+        def text(rows):
+            return torch.ones(len(rows), 77, nets.UNET_CONFIG["context_dim"])
+
+    generator = torch.Generator().manual_seed(0)
+    pool = Pool(torch.randn(6, 4, 8, 8, generator=generator), ("ink",), np.zeros(6, int), np.arange(6))
+    device = torch.device("cpu")
+    first = stage.Plan("bottom", tmp_path, 0.5, 1e-3)
+    bottom.train_bottom(first, pool, Models, 2, device)
+    bottom.train_whole(stage.Plan("whole", tmp_path, 0.5, 1e-3), first.state_file, pool, Models, 2, device)
+    start = stage.load_state(first.state_file)["modules"]["unet"]
+    state = stage.load_state(tmp_path / "whole.pt")["modules"]["unet"]
+    assert not state[f"output_blocks.{bottom.BLOCK}.0.skip_connection.weight"].any()
+    for number in bottom.SILENT:
+        assert not state[f"input_blocks.{number}.0.out_layers.3.weight"].any()
+        assert not state[f"input_blocks.{number}.1.proj_out.weight"].any()
+    for moved in ("input_blocks.0.0.weight", "middle_block.1.proj_in.weight", "output_blocks.11.0.in_layers.2.weight"):
+        assert not torch.equal(state[moved], start[moved]), moved
+
+
+def test_the_bottom_knows_more_of_the_same_picture():
+    clean = torch.stack([torch.full((4, 8, 8), float(k)) for k in range(40)])
+    timestep = torch.full((40,), 900)
+    noisy = torch.full_like(clean, -7.0)
+    shown, earlier = bottom.know_more(clean, noisy, timestep, np.random.default_rng(0))
+    same = earlier == timestep
+    assert 8 <= int(same.sum()) <= 24
+    assert torch.equal(shown[same], noisy[same])
+    bar = nets.alphas_cumprod()[earlier[~same]].view(-1, 1, 1, 1)
+    off = shown[~same] - bar.sqrt() * clean[~same]  # what is left is noise of that level
+    assert torch.all(earlier[~same] < 900)
+    assert (off / (1 - bar).sqrt()).std() == pytest.approx(1, abs=0.05)

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.quality.__main__ import Unit, Workshop, append, done, units
+from bench.quality.__main__ import append, done, units
 from bench.quality.plan import DEFAULT, Method
 from bench.quality.scores import Reference
 from bench.quality.tables import MEASURES, Point, points
+from bench.quality.work import Unit, Workshop
 from demo import tokenizer
 from demo.parts import SHIPPED
 from demo.styles import CHECKPOINT_STYLES, draw

@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from bench.aggregation.methods import LEVELS, STEPS, results
 from bench.aggregation.plan import RUNS, Start
-from bench.quality.__main__ import Unit, Workshop, append, done, units
+from bench.quality.__main__ import append, done, units
 from bench.quality.methods import Task
 from bench.quality.methods import trajectory as content_trajectory
 from bench.quality.plan import Kind
 from bench.quality.plan import Method as Content
 from bench.quality.scores import Reference, score, true_areas
+from bench.quality.work import Unit, Workshop
 from demo import tokenizer
 from demo.sample import decode, held_out_prompts, sample_many
 from demo.styles import CHECKPOINT_STYLES, draw

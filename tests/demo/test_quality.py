@@ -10,10 +10,10 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("transformers")
 
-from bench.quality.__main__ import Unit, Workshop
 from bench.quality.plan import DEFAULT, Kind, Method, comparison, full, generated, generated_full, knobs, windows
 from bench.quality.scores import Reference, boundary_f1, iou, outline, self_similarity, true_areas
 from bench.quality.tables import MEASURES, Point, lead, points
+from bench.quality.work import Unit, Workshop
 from demo import tokenizer
 from demo.parts import SHIPPED
 from demo.styles import draw

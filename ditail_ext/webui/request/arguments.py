@@ -59,7 +59,7 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
             raise SettingsError(PICTURE, f"{PICTURE} is for txt2img alone; in img2img send it in init_images.")
         implied = {"region": MASK_REGION} if first.get(MASK) else {}
         values = {**values, "enabled": True, **implied, **_preset(first), **_known(first)}
-    values = {**values, **(overrides or {})}
+    values = _in_the_tables_words({**values, **(overrides or {})})
     if not TABLE["enabled"].check(values.get("enabled", False)):
         return None
     picture, mask_value = read_picture(values.pop(PICTURE, None)), values.pop(MASK, None)
@@ -73,15 +73,19 @@ def parse_request(args: Sequence[object], overrides: Mapping[str, object] | None
 
 
 def from_panel(args: Sequence[object]) -> dict[str, object]:
-    """The arguments by name, with the table's words for what the panel calls otherwise.
+    """The arguments by name.
 
     A list that was emptied in the panel sends nothing: it stands at its default, as it does before it is touched.
     """
     values = dict(zip(ARGUMENTS, args, strict=False))
     values |= {name: TABLE[name].default for name, value in values.items() if _is_emptied(name, value)}
-    if values.get("source_checkpoint") == SAME_AS_TARGET_SHOWN:
-        values["source_checkpoint"] = SAME_AS_TARGET
-    return values
+    return _in_the_tables_words(values)
+
+
+def _in_the_tables_words(values: dict[str, object]) -> dict[str, object]:
+    """What the panel calls otherwise, as the table has it. script-info shows API callers the panel's words."""
+    shows_another = values.get("source_checkpoint") == SAME_AS_TARGET_SHOWN
+    return {**values, "source_checkpoint": SAME_AS_TARGET} if shows_another else values
 
 
 def _is_emptied(name: str, value: object) -> bool:
@@ -99,7 +103,7 @@ def _preset(named: Mapping[object, object]) -> dict[str, object]:
     if name is None:
         return {}
     if not isinstance(name, str):
-        raise SettingsError(PRESET, f"{PRESET} must be a text, not {name!r}.")
+        raise SettingsError(PRESET, f"{PRESET} must be a text, not {shown(name)}.")
     return preset_values(name)
 
 

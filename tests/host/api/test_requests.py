@@ -11,7 +11,7 @@ from harness.client import circle, encode
 from harness.server import WebUI
 from harness.state import unchanged_host
 
-from ditail_ext.settings import TABLE
+from ditail_ext.settings import SAME_AS_TARGET, SAME_AS_TARGET_SHOWN, TABLE
 
 pytestmark = pytest.mark.server("held")
 
@@ -130,9 +130,16 @@ def test_script_info_lists_the_arguments(webui: WebUI):
             labels = [setting.label for setting in TABLE.values()]
             labels += ["Region mask"] if entry["is_img2img"] else ["Region mask", "Content picture"]
             assert [argument["label"] for argument in entry["args"]] == labels
-            assert [argument["value"] for argument in entry["args"]][: len(TABLE)] == [
-                s.default for s in TABLE.values()
-            ]
+            defaults = [setting.default for setting in TABLE.values()]
+            of_panel = [SAME_AS_TARGET_SHOWN if value == SAME_AS_TARGET else value for value in defaults]
+            assert [argument["value"] for argument in entry["args"]][: len(TABLE)] == of_panel
+
+
+def test_a_value_that_the_panel_shows_is_the_value(webui: WebUI):
+    """What script-info says may be sent back."""
+    shown = webui.img2img({"source_checkpoint": SAME_AS_TARGET_SHOWN})
+    assert shown.pixels == webui.img2img({"source_checkpoint": SAME_AS_TARGET}).pixels
+    assert shown.infotext == webui.img2img({"source_checkpoint": SAME_AS_TARGET}).infotext
 
 
 def test_the_cache_fills_and_is_cleared(webui: WebUI):

@@ -22,8 +22,9 @@ SHOTS = os.environ.get("DITAIL_SCREENSHOTS")
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
 def test_the_panel_shows(page: Page, tab: str, tmp_path: Path):
     enable(page, tab)
+    unfold(page, tab, "inversion")
     unfold(page, tab, "advanced")
-    wait(lambda: page.visible(control(tab, "inversion_prompt", "textarea")), "the advanced part")
+    wait(lambda: page.visible(control(tab, "inversion_prompt", "textarea")), "the inversion's part")
     assert page.visible(f"#script_{tab}_ditail_clear_cache")
     assert page.run(f"return gradioApp().querySelector('#script_{tab}_ditail_mask') !== null") is True
     assert (page.run("return gradioApp().querySelector('#script_txt2img_ditail_picture') !== null")) is True

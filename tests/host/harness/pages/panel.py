@@ -23,7 +23,7 @@ def enable(page: Page, tab: str) -> None:
 
 
 def unfold(page: Page, tab: str, section: str) -> None:
-    """Open one of the panel's parts: ``region``, ``mix`` or ``advanced``."""
+    """Open one of the panel's parts: ``region``, ``inversion``, ``mix`` or ``advanced``."""
     page.click(control(tab, f"{section}_section", ".label-wrap"))
 
 

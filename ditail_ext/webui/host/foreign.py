@@ -22,8 +22,8 @@ from torch import nn
 
 _FORWARDS = ("forward", "_forward")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_OURS_AND_THE_HOST_S = ("ditail_ext", "modules", "torch")
-"""Top-level packages whose hooks stay."""
+_OURS, _THE_HOST_S = "ditail_ext", ("modules", "torch")
+"""Top-level packages whose hooks stay; the host's only where no extension's function is inside."""
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def is_touched(unet: nn.Module) -> bool:
 def classes_are_replaced(unet: nn.Module) -> bool:
     """Whether an extension has replaced the ``forward`` of a layer's class; what was there before is not known."""
     kinds = {type(module) for module in unet.modules()}
-    return any(_file_of(kind.forward).is_relative_to(paths_internal.extensions_dir) for kind in kinds)
+    return any(_is_of_an_extension(kind.forward) for kind in kinds)
 
 
 def tiles(model: Any, sampler: Any) -> str | None:
@@ -72,7 +72,7 @@ def tiles(model: Any, sampler: Any) -> str | None:
         sampler: as the host has made it for the request.
     """
     for owner, name in ((model, "apply_model"), (sampler.model_wrap_cfg.inner_model, "forward")):
-        if name in vars(owner):
+        if _is_replaced(owner, name):
             return name_of(vars(owner)[name])
     return None
 
@@ -94,11 +94,9 @@ def self_attention(unet: nn.Module) -> str | None:
 
 def name_of(function: Any) -> str:
     """The folder of the extension that a function comes from, or the module where it comes from elsewhere."""
-    function, file = _inner(function), _file_of(function)
-    for folder in (paths_internal.extensions_dir, paths_internal.extensions_builtin_dir):
-        if file.is_relative_to(folder):
-            return file.relative_to(folder).parts[0]
-    return str(getattr(function, "__module__", None) or type(function).__name__)
+    _, name = _extension_of(function)
+    function = _inner(function)
+    return name or str(getattr(function, "__module__", None) or type(function).__name__)
 
 
 def _unet_of(model: Any) -> nn.Module:
@@ -114,26 +112,49 @@ def _inner(function: Any) -> Any:
 
 def _is_foreign(hook: Any) -> bool:
     top = str(getattr(_inner(hook), "__module__", "")).partition(".")[0]
-    return top not in _OURS_AND_THE_HOST_S and not _is_built_in(hook)
+    if top == _OURS:
+        return False
+    return _is_of_an_extension(hook) or (top not in _THE_HOST_S and not _is_built_in(hook))
+
+
+def _is_of_an_extension(function: Any) -> bool:
+    """Whether a function is of an extension that somebody has installed."""
+    return _extension_of(function)[0] == paths_internal.extensions_dir
 
 
 def _is_built_in(function: Any) -> bool:
     """Whether a function is of an extension that comes with the host (Hypertile leaves wrappers when it is off)."""
-    return _file_of(function).is_relative_to(paths_internal.extensions_builtin_dir)
+    return _extension_of(function)[0] == paths_internal.extensions_builtin_dir
 
 
-def _file_of(function: Any) -> Path:
-    function = _inner(function)
-    code = getattr(function, "__code__", None) or getattr(vars(type(function)).get("__call__"), "__code__", None)
-    return Path(code.co_filename) if code is not None else Path()
+def _extension_of(function: Any) -> tuple[str, str]:
+    """The folder of extensions that a function comes from and the extension's own in it; two empty ones for neither.
+
+    What a function wraps counts, too: around Tiled Diffusion's lies ``torch.no_grad``'s, whose code is torch's.
+    """
+    while function is not None:
+        function = _inner(function)
+        code = getattr(function, "__code__", None) or getattr(vars(type(function)).get("__call__"), "__code__", None)
+        file = Path(code.co_filename) if code is not None else Path()
+        for folder in (paths_internal.extensions_dir, paths_internal.extensions_builtin_dir):
+            if file.is_relative_to(folder):
+                return folder, file.relative_to(folder).parts[0]
+        function = getattr(function, "__wrapped__", None)
+    return "", ""
+
+
+def _is_replaced(owner: Any, name: str) -> bool:
+    """Whether an instance has a method that is not its class's own, bound.
+
+    That is how some put back what they had replaced: ControlNet every ``forward``, Tiled Diffusion ``apply_model``.
+    """
+    own = vars(owner).get(name)
+    return own is not None and _inner(own) is not getattr(type(owner), name, None)
 
 
 def _is_foreign_forward(module: nn.Module, name: str) -> bool:
-    """Whether an instance has a ``forward`` that is not its class's own, bound (ControlNet leaves such behind)."""
-    own = vars(module).get(name)
-    if own is None or _inner(own) is getattr(type(module), name, None):
-        return False
-    return not _is_built_in(own)
+    """Whether an instance has a ``forward`` of another extension's."""
+    return _is_replaced(module, name) and not _is_built_in(vars(module)[name])
 
 
 def _replaced_functions() -> list[str]:

@@ -49,6 +49,8 @@ def test_what_cannot_work_is_refused_by_name_before_anything_is_computed(webui: 
     tiles = [True, what, False, True, 1024, 1024, 8, 8, 4, 4, "None", 1.0]
     asked = script("ControlNet", unit) if "reference" in what else script("Tiled Diffusion", *tiles)
     alone, before = run(webui)
+    run(webui, **asked)
+    run(webui)  # they go with the next request of this tab; what they leave of the model is theirs
     with unchanged_host(webui):
         answer, records = run(webui, **asked)
         assert answer.status == 422, answer.body

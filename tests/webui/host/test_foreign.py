@@ -60,16 +60,11 @@ class Model:
 
 def written_in(file: str, value: float = 1.0) -> Callable[..., Any]:
     """A function of an extension's, that adds a number to what the function it wraps gives."""
-    space: dict[str, Any] = {}
-    code = compile(
-        "def changed(*args, original=None, value=0.0, **kwargs):\n"
-        "    result = original(*args, **kwargs) if original else args[-1]\n"
-        "    return result + value\n",
-        file,
-        "exec",
-    )
-    exec(code, space)
-    changed = space["changed"]
+
+    def changed(*args: Any, original: Any = None, value: float = 0.0, **kwargs: Any) -> Any:
+        return (original(*args, **kwargs) if original else args[-1]) + value
+
+    changed.__code__ = changed.__code__.replace(co_filename=file)
     changed.__module__ = "something_of_theirs"
     return functools.partial(changed, value=value)
 
@@ -114,11 +109,9 @@ WAYS: dict[str, Callable[[Model], None]] = {
 @pytest.fixture
 def foreign(host: SimpleNamespace) -> SimpleNamespace:
     host.fake(sd_hijack_unet={"th": Th()})
-    vars(host.modules.paths_internal).update(
-        extensions_dir="/webui/extensions", extensions_builtin_dir="/webui/extensions-builtin"
-    )
-    module = host.load("host.foreign")
-    return SimpleNamespace(**vars(module), model=Model(host.modules.sd_hijack_unet.th))
+    folders = {"extensions_dir": "/webui/extensions", "extensions_builtin_dir": "/webui/extensions-builtin"}
+    vars(host.modules.paths_internal).update(folders)
+    return SimpleNamespace(**vars(host.load("host.foreign")), model=Model(host.modules.sd_hijack_unet.th))
 
 
 def marks(model: Model) -> list[Any]:
@@ -211,6 +204,18 @@ def test_ours_and_the_host_s_hooks_stay_and_new_ones_too(foreign: SimpleNamespac
     assert list(layer._forward_hooks) == list(before)[1:]
 
 
+def test_our_hooks_stay_where_we_are_installed_like_the_others(foreign: SimpleNamespace):
+    layer = foreign.model.model.diffusion_model.block.attn1.to_q
+    ours, theirs = (
+        written_in(f"/webui/extensions/{name}/x.py").func for name in ("sd-webui-ditail", "their-extension")
+    )
+    ours.__module__, theirs.__module__ = "ditail_ext.core.recordings", "modules.wrapped"
+    layer._forward_hooks.update({1: ours, 2: theirs})
+    with foreign.set_aside(foreign.model):
+        assert list(layer._forward_hooks.values()) == [ours]
+    assert list(layer._forward_hooks.values()) == [ours, theirs]
+
+
 def test_a_replaced_class_is_noticed(foreign: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
     unet = foreign.model.model.diffusion_model
     assert not foreign.classes_are_replaced(unet)
@@ -222,11 +227,13 @@ def test_who_it_is(foreign: SimpleNamespace):
     assert foreign.name_of(written_in(EXTENSION)) == "their-extension"
     assert foreign.name_of(written_in("/webui/extensions-builtin/Own/y.py")) == "Own"
     assert foreign.name_of(written_in("/elsewhere/z.py")) == "something_of_theirs"
+    assert foreign.name_of(torch.no_grad()(written_in(EXTENSION).func)) == "their-extension", (
+        "torch's code is around it"
+    )
 
 
 def test_tiles_and_self_attention_are_named(foreign: SimpleNamespace):
-    model, unet = foreign.model, foreign.model.model.diffusion_model
-    wrapped = SimpleNamespace()
+    model, unet, wrapped = foreign.model, foreign.model.model.diffusion_model, SimpleNamespace()
     sampler = SimpleNamespace(model_wrap_cfg=SimpleNamespace(inner_model=wrapped))
     assert foreign.tiles(model, sampler) is None
     wrapped.forward = written_in(EXTENSION)
@@ -234,6 +241,8 @@ def test_tiles_and_self_attention_are_named(foreign: SimpleNamespace):
     del wrapped.forward
     replace_apply_model(model)
     assert foreign.tiles(model, sampler) == "their-extension"
+    model.apply_model = types.MethodType(Model.apply_model, model)
+    assert foreign.tiles(model, sampler) is None, "they have gone, and left the class's own, bound"
     assert foreign.self_attention(unet) is None
     replace_forward(model, "block.attn2")
     assert foreign.self_attention(unet) is None, "cross-attention is not what is injected"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from demo import parts
 from demo.nets import UNET_CONFIG, alphas_cumprod, make_unet
 from demo.styles import CHECKPOINT_STYLES
 from demo.train import latents, stage, workers
-from demo.train.unet import SIDE, Pool, loss_weight, noised
+from demo.train.unet import SIDE, SMALL_PICTURES, Pool, loss_weight, noised
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,9 @@ LEAST_NOISY = 100  # timestep below which the bottom is not asked for the clean 
 KNOWS_MORE = 0.6  # share of rows whose bottom is shown a less noisy latent
 HEAD_WEIGHT = 0.1
 MINUTES = {"bottom": 20.0, "whole": 120.0}
-ROWS = {"bottom": 24, "whole": 8}
+ROWS = {"bottom": {128: 24, SIDE: 12}, "whole": {128: 8, SIDE: 4}}  # by the pictures' side
+
+Pools = Mapping[int, Pool]  # by the pictures' side, in pixels
 
 
 def silence(unet: Any) -> None:
@@ -101,17 +103,16 @@ def make_head() -> nn.Module:
     return nn.Sequential(nn.Conv2d(UNET_CONFIG["model_channels"], 4 * STRIDE**2, 1), nn.PixelShuffle(STRIDE))
 
 
-def train_bottom(plan: stage.Plan, pool: Pool, models: parts.Models, rows: int, device: torch.device) -> None:
+def train_bottom(plan: stage.Plan, pools: Pools, models: parts.Models, device: torch.device) -> None:
     """Train strides 4 and 8 alone: the squared error of the clean latent, evenly over the noise levels."""
     torch.manual_seed(plan.seed)
     unet, head = make_unet().to(device), make_head().to(device)
     silence(unet)
 
     def step(number: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        del progress
         rng = np.random.default_rng(workers.seeds(plan.seed, number))
-        clean, context = _draw(pool, models, rows, rng, device)
-        timestep = _spread(rng, rows, LEAST_NOISY).to(device)
+        clean, context = _draw(pools, models, "bottom", (number, progress), rng, device)
+        timestep = _spread(rng, len(clean), LEAST_NOISY).to(device)
         noisy, _ = noised(clean, alphas_cumprod().to(device)[timestep], rng)
         error = F.mse_loss(head(bottom(unet, noisy, timestep, context)), clean)
         return error, {"clean": error.item()}
@@ -120,9 +121,7 @@ def train_bottom(plan: stage.Plan, pool: Pool, models: parts.Models, rows: int, 
     stage.run(plan, modules, step, {name: stage.Average(module, 0.99) for name, module in modules.items()})
 
 
-def train_whole(
-    plan: stage.Plan, start: Path, pool: Pool, models: parts.Models, rows: int, device: torch.device
-) -> None:
+def train_whole(plan: stage.Plan, start: Path, pools: Pools, models: parts.Models, device: torch.device) -> None:
     """Train everything, from the state of `train_bottom`."""
     torch.manual_seed(plan.seed)
     unet, head = make_unet(), make_head()
@@ -133,10 +132,9 @@ def train_whole(
     modules = {"unet": unet.to(device), "head": head.to(device)}
 
     def step(number: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        del progress
         rng = np.random.default_rng(workers.seeds(plan.seed, number))
-        clean, context = _draw(pool, models, rows, rng, device)
-        timestep = _spread(rng, rows, 0).to(device)
+        clean, context = _draw(pools, models, "whole", (number, progress), rng, device)
+        timestep = _spread(rng, len(clean), 0).to(device)
         alpha_bar = alphas_cumprod().to(device)
         noisy, noise = noised(clean, alpha_bar[timestep], rng)
         shown, earlier = know_more(clean, noisy, timestep, rng)
@@ -163,10 +161,24 @@ def know_more(clean: Tensor, noisy: Tensor, timestep: Tensor, rng: np.random.Gen
     return torch.where(more.view(-1, 1, 1, 1), fresh, noisy), earlier
 
 
+def side_of(pools: Pools, number: int, progress: float) -> int:
+    """The side of a step's pictures: small ones first, then mostly those the checkpoints are made for."""
+    small = progress < SMALL_PICTURES or number % 10 == 0
+    return min(pools) if small else max(pools)
+
+
 def _draw(
-    pool: Pool, models: parts.Models, rows: int, rng: np.random.Generator, device: torch.device
+    pools: Pools,
+    models: parts.Models,
+    stage_name: str,
+    at: tuple[int, float],
+    rng: np.random.Generator,
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    clean, texts = pool.draw(rng, rows, style_word=0.85)
+    """Latents (n, 4, h, w) and embeddings (n, 77, 64) of a step; `at` is its number and the budget's spent share."""
+    side = side_of(pools, *at)
+    more = 1 if device.type == "cpu" else 8
+    clean, texts = pools[side].draw(rng, ROWS[stage_name][side] * more, style_word=0.85)
     with torch.no_grad():
         return clean.to(device), models.text(models.vocabulary.batch(texts, rng).to(device))
 
@@ -177,21 +189,21 @@ def _spread(rng: np.random.Generator, count: int, first: int) -> Tensor:
     return torch.from_numpy((first + strata * (1000 - first)).astype(np.int64))
 
 
-def run(folder: Path, models: parts.Models, side: int, scenes: int, share: float, device: torch.device) -> None:
-    """Encode, train the bottom, train the whole; what is done is skipped."""
+def run(folder: Path, models: parts.Models, scenes: Mapping[int, int], share: float, device: torch.device) -> None:
+    """Encode `scenes` drawings by side, train the bottom, train the whole; what is done is skipped."""
     folder.mkdir(parents=True, exist_ok=True)
     models.vae.to(device)
     models.text.to(device)
-    for style in CHECKPOINT_STYLES:
-        latents.encode_style(folder, models.vae, style, side, scenes, 3600.0, device)
-    pool = Pool.load(folder, CHECKPOINT_STYLES, side, models.scale_factor)
-    more = 1 if device.type == "cpu" else 8
+    for side, count in scenes.items():
+        for style in CHECKPOINT_STYLES:
+            latents.encode_style(folder, models.vae, style, side, count, 3600.0, device)
+    pools = {side: Pool.load(folder, CHECKPOINT_STYLES, side, models.scale_factor) for side in scenes}
     first = stage.Plan("bottom", folder, MINUTES["bottom"] * 60 * share, 1e-3, 40)
     if not stage.is_done(first):
-        train_bottom(first, pool, models, ROWS["bottom"] * more, device)
+        train_bottom(first, pools, models, device)
     then = stage.Plan("whole", folder, MINUTES["whole"] * 60 * share, 1e-3, 41)
     if not stage.is_done(then):
-        train_whole(then, first.state_file, pool, models, ROWS["whole"] * more, device)
+        train_whole(then, first.state_file, pools, models, device)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -200,8 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where states, latents and logs live")
     parser.add_argument("--parts", type=Path, default=parts.SHIPPED, help="whose VAE and text encoder are taken")
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of CLIP's tokenizer files")
-    parser.add_argument("--side", type=int, default=SIDE, help="of the pictures, in pixels; a multiple of 64")
-    parser.add_argument("--scenes", type=int, default=500, help="of each style")
+    parser.add_argument("--scenes", type=int, default=1200, help="small ones of each style; large ones are two thirds")
     parser.add_argument("--share", type=float, default=1.0, help="share of the time budgets")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
@@ -209,7 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     models = parts.load(options.parts, "base", options.tokenizer)
-    run(options.folder, models, options.side, options.scenes, options.share, torch.device(options.device))
+    scenes = {128: options.scenes, SIDE: options.scenes * 2 // 3}
+    run(options.folder, models, scenes, options.share, torch.device(options.device))
 
 
 if __name__ == "__main__":

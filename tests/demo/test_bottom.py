@@ -56,6 +56,12 @@ def test_the_injected_feature_is_all_that_comes_from_below(unet):
     assert (injected - own).abs().max() > 1e-3
 
 
+def test_small_pictures_first():
+    pools = dict.fromkeys((128, 192))
+    assert [bottom.side_of(pools, number, progress) for number, progress in [(1, 0.0), (7, 0.79)]] == [128, 128]
+    assert [bottom.side_of(pools, number, progress) for number, progress in [(21, 0.9), (20, 0.9)]] == [192, 128]
+
+
 def test_silent_parts_stay_silent_in_training(tmp_path):
     class Words:
         def batch(self, texts, rng=None):
@@ -69,11 +75,16 @@ def test_silent_parts_stay_silent_in_training(tmp_path):
             return torch.ones(len(rows), 77, nets.UNET_CONFIG["context_dim"])
 
     generator = torch.Generator().manual_seed(0)
-    pool = Pool(torch.randn(6, 4, 8, 8, generator=generator), ("ink",), np.zeros(6, int), np.arange(6))
+    pools = {
+        side: Pool(
+            torch.randn(6, 4, side // 8, side // 8, generator=generator), ("ink",), np.zeros(6, int), np.arange(6)
+        )
+        for side in (128, 192)
+    }
     device = torch.device("cpu")
     first = stage.Plan("bottom", tmp_path, 0.5, 1e-3)
-    bottom.train_bottom(first, pool, Models, 2, device)
-    bottom.train_whole(stage.Plan("whole", tmp_path, 0.5, 1e-3), first.state_file, pool, Models, 2, device)
+    bottom.train_bottom(first, pools, Models, device)
+    bottom.train_whole(stage.Plan("whole", tmp_path, 0.5, 1e-3), first.state_file, pools, Models, device)
     start = stage.load_state(first.state_file)["modules"]["unet"]
     state = stage.load_state(tmp_path / "whole.pt")["modules"]["unet"]
     assert not state[f"output_blocks.{bottom.BLOCK}.0.skip_connection.weight"].any()

@@ -9,6 +9,9 @@ from typing import Any
 
 from .errors import SettingsError
 
+NO_CHECKPOINT = "none"
+"""What a setting says that names no checkpoint."""
+
 
 class Section(str, Enum):
     """Parts of the panel, the most used first; all but the first are folded away under their value as the title."""
@@ -17,6 +20,7 @@ class Section(str, Enum):
     REGION = "Region"
     INVERSION = "Inversion"
     MIX = "Mix"
+    AGGREGATION = "Aggregation"
     ADVANCED = "Advanced"
 
 
@@ -31,6 +35,13 @@ class Group(Enum):
     PROMPTS = (Section.INVERSION, "prompts")
     SCALES = (Section.INVERSION, "scales")
     MIX = (Section.MIX, "mix")
+    AGGREGATE_1 = (Section.AGGREGATION, "first further checkpoint")
+    AGGREGATE_1_PROMPTS = (Section.AGGREGATION, "its prompts")
+    AGGREGATE_2 = (Section.AGGREGATION, "second further checkpoint")
+    AGGREGATE_2_PROMPTS = (Section.AGGREGATION, "the second's prompts")
+    AGGREGATE_3 = (Section.AGGREGATION, "third further checkpoint")
+    AGGREGATE_3_PROMPTS = (Section.AGGREGATION, "the third's prompts")
+    AGGREGATION = (Section.AGGREGATION, "aggregation")
     RULE = (Section.ADVANCED, "rule")
     LAYERS = (Section.ADVANCED, "layers")
     STARTS = (Section.ADVANCED, "starts")

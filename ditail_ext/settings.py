@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import SettingsError
-from .setting import Group, Setting, row, share, shown
+from .further import further_checkpoint, further_negative_prompt, further_prompt, further_weight
+from .setting import NO_CHECKPOINT, Group, Setting, row, share, shown
 
 SAME_AS_TARGET = "same as target"
 SAME_AS_TARGET_SHOWN = "same as target (to edit by prompt)"
 """What the panel calls it; a person who wants another style should choose something else."""
 
 AUTOMATIC = "automatic"
-NO_MIX = "none"
+NO_MIX = NO_CHECKPOINT
 
 EVERYWHERE = "everywhere"
 MASK_REGION = "region mask"
@@ -31,7 +32,13 @@ CONTENT_AUTOMATIC = "automatic"
 CONTENT_PICTURE = "picture"
 CONTENT_GENERATED = "generated"
 
-CHECKPOINTS = ("source_checkpoint", "mix_checkpoint")
+AGGREGATE = ("aggregate_1", "aggregate_2", "aggregate_3")
+"""Settings that name a further checkpoint, whose latents are merged with the target's."""
+
+WITH_INJECTION = "with injection"
+AGGREGATION_ALONE = "alone"
+
+CHECKPOINTS = ("source_checkpoint", "mix_checkpoint", *AGGREGATE)
 """Settings that name a checkpoint of the host."""
 
 INVERSION_ONLY = ("positive_scale", "negative_scale", "inversion_rule", "refinements")
@@ -247,6 +254,48 @@ class Settings:
         "Share of the second checkpoint in the mix: 0 is the loaded checkpoint alone, 1 the second one's UNet.",
         webui_only=True,
         group=Group.MIX,
+    )
+
+    aggregate_1: str = further_checkpoint(1)
+    aggregate_1_weight: float = further_weight(1)
+    aggregate_1_prompt: str = further_prompt(1)
+    aggregate_1_negative_prompt: str = further_negative_prompt(1)
+    aggregate_2: str = further_checkpoint(2)
+    aggregate_2_weight: float = further_weight(2)
+    aggregate_2_prompt: str = further_prompt(2)
+    aggregate_2_negative_prompt: str = further_negative_prompt(2)
+    aggregate_3: str = further_checkpoint(3)
+    aggregate_3_weight: float = further_weight(3)
+    aggregate_3_prompt: str = further_prompt(3)
+    aggregate_3_negative_prompt: str = further_negative_prompt(3)
+    aggregation_ratio: float = share(
+        0.2,
+        "Aggregation ratio",
+        "Ditail aggregation ratio",
+        "Share of the steps, counted from the first, in which the further checkpoints take part; after it the target "
+        "goes on alone. A longer share takes more of the others' layout and costs the target's style.",
+        neutral=False,
+        webui_only=True,
+        group=Group.AGGREGATION,
+    )
+    aggregation_start: float = share(
+        0.0,
+        "Aggregation start",
+        "Ditail aggregation start",
+        "Share of the steps that pass before merging begins; until then each checkpoint goes its own way.",
+        webui_only=True,
+        group=Group.AGGREGATION,
+    )
+    aggregation: str = row(
+        str,
+        WITH_INJECTION,
+        "Aggregation",
+        "Ditail aggregation",
+        "with injection: all checkpoints start from the source's latent, whose features are injected into the target. "
+        "alone: an ordinary picture without a source, but for the merged steps.",
+        choices=(WITH_INJECTION, AGGREGATION_ALONE),
+        webui_only=True,
+        group=Group.AGGREGATION,
     )
 
     def __post_init__(self) -> None:

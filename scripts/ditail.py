@@ -15,7 +15,7 @@ from ditail_ext.webui.panel import api, layout, xyz
 from ditail_ext.webui.panel.wiring import Wiring
 from ditail_ext.webui.request.arguments import Request, is_asked_for, parse_request
 from ditail_ext.webui.source import models
-from ditail_ext.webui.target.injected import InjectedSampling
+from ditail_ext.webui.target.sampling import TargetSampling
 
 
 class Ditail(scripts.Script):
@@ -82,7 +82,7 @@ class Ditail(scripts.Script):
 
     def process_before_every_sampling(self, p: Any, *args: Any, **kwargs: Any) -> None:
         """Take hold of the first pass's sampler, which in txt2img does not exist before."""
-        sampling = InjectedSampling.of(p)
+        sampling = TargetSampling.of(p)
         if sampling is None or getattr(p, "is_hr_pass", False):
             return
         try:
@@ -92,7 +92,7 @@ class Ditail(scripts.Script):
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         """Show what the source generated, if that is wanted, say where the time went, and let go of the request."""
-        sampling = InjectedSampling.of(p)
+        sampling = TargetSampling.of(p)
         try:
             if sampling is not None:
                 shown.append(p, processed, sampling.contents)
@@ -104,7 +104,7 @@ class Ditail(scripts.Script):
         """Let go of a request; a copy that another extension made of one has nothing of it."""
         forget_init(p)
         flow.make_again(p)
-        sampling = InjectedSampling.of(p)
+        sampling = TargetSampling.of(p)
         if sampling is not None:
             sampling.remove(p)
 

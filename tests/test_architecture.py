@@ -78,7 +78,9 @@ def test_core_is_torch_only(path):
 def test_settings_and_errors_import_nobody():
     assert {name for name in imports_of(PACKAGE / "errors.py") if top(name) not in sys.stdlib_module_names} == set()
     others = {name for name in imports_of(PACKAGE / "settings.py") if top(name) not in sys.stdlib_module_names}
-    assert others == {"ditail_ext.errors", "ditail_ext.setting"}
+    assert others == {"ditail_ext.errors", "ditail_ext.further", "ditail_ext.setting"}
+    further = {name for name in imports_of(PACKAGE / "further.py") if top(name) not in sys.stdlib_module_names}
+    assert further == {"ditail_ext.setting"}
     row = {name for name in imports_of(PACKAGE / "setting.py") if top(name) not in sys.stdlib_module_names}
     assert row == {"ditail_ext.errors"}
 
@@ -124,11 +126,12 @@ WEBUI = {
     "failure": {"cache", "request"},
     "source": {"host", "cache", "options", "timing", "shown"},
     "target": {"host", "cache", "options", "timing", "shown", "failure", "request"},
-    "notes": {"request", "host", "source", "target"},
-    "flow": {"host", "request", "source", "target", "notes", "timing"},
+    "aggregation": {"host", "cache", "options", "timing", "source", "target"},
+    "notes": {"request", "host", "source", "target", "aggregation"},
+    "flow": {"host", "request", "source", "target", "aggregation", "notes", "timing"},
     "advice": {"host", "source", "cache", "timing"},
     "panel": {"request", "cache", "advice", "host", "failure"},
-    "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "failure", "options"},
+    "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "aggregation", "failure", "options"},
 }
 """The rooms of webui, from below; source and target do not know each other."""
 

@@ -8,23 +8,26 @@ from modules import processing, sd_models, sd_samplers, sd_unet, shared
 
 from ..core import find_sites
 from ..errors import SettingsError, UnsupportedModelError
-from ..settings import CONTENT_GENERATED, CONTENT_PICTURE, Settings
+from ..settings import AGGREGATION_ALONE, CONTENT_GENERATED, CONTENT_PICTURE, Settings
 from . import notes
+from .aggregation.asked import Asked, find_further, refuse_what_cannot_merge
+from .aggregation.merged import AggregatedBatches
 from .host import foreign
 from .host.checkpoints import check_file, check_pair, find_source, find_vae
 from .host.model import schedule_of, unet_of
 from .host.preparation import generated_frame, prepare_img2img, prepare_txt2img
-from .host.samplers import plan_sampler
+from .host.samplers import SamplerPlan, plan_sampler
 from .request.arguments import Request
 from .source import models
 from .source.at_work import Source
 from .source.generator import ContentGenerator, GeneratedSources
 from .source.inverter import InvertedSources, Inverter
 from .target import features
-from .target.injected import InjectedSampling, TargetPart
+from .target.injected import InjectedBatches, TargetPart
 from .target.mix import Mix, find_mix, why_no_mix
 from .target.region_mask import region_of
-from .timing import of_this_device
+from .target.sampling import Batches, TargetSampling
+from .timing import TimeSplit, of_this_device
 
 _UNDONE = "ditail_undone"
 """Attribute of the host's request: what :func:`make_nothing` changed of it."""
@@ -48,7 +51,7 @@ def settle_models(p: Any) -> None:
         models.make_target(wanted)
 
 
-def begin(p: Any, request: Request) -> InjectedSampling:
+def begin(p: Any, request: Request) -> TargetSampling:
     """Let the source do its part and prepare the target's sampling, where ``p.init`` is about to run.
 
     The source inverts the request's pictures. In txt2img without a content picture it generates them.
@@ -60,6 +63,9 @@ def begin(p: Any, request: Request) -> InjectedSampling:
     settings = request.settings
     img2img = isinstance(p, processing.StableDiffusionProcessingImg2Img)
     refuse_unsupported(p)
+    asked = find_further(settings, p.sd_model)
+    if settings.aggregation == AGGREGATION_ALONE:
+        return _aggregate(p, request, asked)
     generated = not img2img and _is_generated(request)
     source = _source(settings, needs_vae=not generated or settings.show_content)
     sd_models.apply_alpha_schedule_override(p.sd_model, p)
@@ -67,17 +73,51 @@ def begin(p: Any, request: Request) -> InjectedSampling:
     no_mix = None if mix is not None else why_no_mix(settings)
     notes.say_what_has_no_effect(p, request, no_mix=no_mix, generated=generated)
     if generated:
-        return _generate(p, request, source, mix)
+        return _generate(p, request, source, mix, asked)
     prepared = prepare_txt2img(p, request.picture) if request.picture is not None else prepare_img2img(p)
     refuse_tiles(p, prepared.sampler)
-    plan = plan_sampler(p, prepared.sampler, schedule_of(p.sd_model), img2img=img2img)
+    plan = _planned(p, prepared.sampler, asked, img2img=img2img)
     region = region_of(p, request, prepared.frame)
     times = of_this_device()
     inverter = Inverter(p, settings, source, plan, times)
     sources = InvertedSources(p, inverter, settings, prepared.pictures)
-    p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix))
+    p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix, asked))
     notes.say_of_the_start(p, plan)
-    return InjectedSampling(p, TargetPart(settings, plan, sources, times, region, mix=mix))
+    injected = InjectedBatches(TargetPart(settings, plan, sources, times, region, mix))
+    return TargetSampling(_beside(injected, asked, plan, times), times)
+
+
+def _planned(p: Any, sampler: Any, asked: Asked | None, *, img2img: bool) -> SamplerPlan:
+    plan = plan_sampler(p, sampler, schedule_of(p.sd_model), img2img=img2img)
+    if asked is not None:
+        refuse_what_cannot_merge(p, asked, plan)
+    return plan
+
+
+def _beside(inner: Batches | None, asked: Asked | None, plan: SamplerPlan, times: TimeSplit) -> Batches:
+    """What is done to each batch, with the further checkpoints around it, if there are any."""
+    if asked is not None:
+        return AggregatedBatches(asked, plan, times, inner)
+    assert inner is not None
+    return inner
+
+
+def _aggregate(p: Any, request: Request, asked: Asked | None) -> TargetSampling:
+    """An ordinary picture, but for further checkpoints in its first steps: there is no source."""
+    if asked is None:
+        raise SettingsError(
+            "aggregation",
+            f"aggregation is '{AGGREGATION_ALONE}', but there is no further checkpoint; name one in aggregate_1.",
+        )
+    img2img = isinstance(p, processing.StableDiffusionProcessingImg2Img)
+    sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
+    refuse_tiles(p, sampler)
+    sd_models.apply_alpha_schedule_override(p.sd_model, p)
+    plan = _planned(p, sampler, asked, img2img=img2img)
+    notes.say_what_aggregation_leaves_out(p, request)
+    p.extra_generation_params.update(notes.parameters_of_aggregation(p, request, asked))
+    times = of_this_device()
+    return TargetSampling(_beside(None, asked, plan, times), times)
 
 
 def _is_generated(request: Request) -> bool:
@@ -94,16 +134,17 @@ def _is_generated(request: Request) -> bool:
     return wanted == CONTENT_GENERATED or request.picture is None
 
 
-def _generate(p: Any, request: Request, source: Source, mix: Mix | None) -> InjectedSampling:
+def _generate(p: Any, request: Request, source: Source, mix: Mix | None, asked: Asked | None) -> TargetSampling:
     settings = request.settings
     sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
     refuse_tiles(p, sampler)
-    plan = plan_sampler(p, sampler, schedule_of(p.sd_model), img2img=False)
+    plan = _planned(p, sampler, asked, img2img=False)
     region = region_of(p, request, generated_frame(p))
     times = of_this_device()
     sources = GeneratedSources(p, ContentGenerator(p, source, times, decode=settings.show_content), settings)
-    p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix, generated=True))
-    return InjectedSampling(p, TargetPart(settings, plan, sources, times, region, sources.contents, mix))
+    p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix, asked, generated=True))
+    injected = InjectedBatches(TargetPart(settings, plan, sources, times, region, mix))
+    return TargetSampling(_beside(injected, asked, plan, times), times, sources.contents)
 
 
 def refuse_tiles(p: Any, sampler: Any) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..core import Window
-from ..setting import Group
-from ..settings import CONTENT_AUTOMATIC, INVERSION_ONLY, MASK_REGION, TABLE, Settings
-from .request.pictures import mask_hash
+from ..setting import Group, Section
+from ..settings import AGGREGATE, CONTENT_AUTOMATIC, INVERSION_ONLY, MASK_REGION, NO_MIX, TABLE, Settings
+from .request.pictures import LABELS, MASK, PICTURE, mask_hash
 
 if TYPE_CHECKING:
+    from .aggregation.asked import Asked
     from .host.samplers import SamplerPlan
     from .request.arguments import Request
     from .source.at_work import Source
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 
 
 def parameters_of(
-    p: Any, request: Request, source: Source, plan: SamplerPlan, mix: Mix | None, *, generated: bool = False
+    p: Any,
+    request: Request,
+    source: Source,
+    plan: SamplerPlan,
+    mix: Mix | None,
+    asked: Asked | None = None,
+    *,
+    generated: bool = False,
 ) -> dict[str, object]:
     """What the request's pictures say of how they were made.
 
@@ -30,25 +38,68 @@ def parameters_of(
         source: who inverts or generates.
         plan: of the target's sampler.
         mix: what the target is mixed with.
+        asked: the further checkpoints.
         generated: the source generates the content.
     """
     settings = request.settings
+    return parameters(
+        settings,
+        without={*(INVERSION_ONLY if generated else ()), *_not_aggregated(asked)},
+        content=_content(p, request, generated=generated),
+        source_checkpoint=None if source.is_target else source_title(source.info),
+        mix_checkpoint=None if mix is None else source_title(mix.info),
+        start="not preserved: the sampler adds noise" if plan.stochastic and not generated else None,
+        range=_range(p),
+        injection=_say_injection(p, settings, plan),
+        mask=_mask_note(p, request),
+        **_aggregated(asked),
+    )
+
+
+def parameters_of_aggregation(p: Any, request: Request, asked: Asked) -> dict[str, object]:
+    """What pictures say that further checkpoints had a part in, and no source."""
+    without = {*_not_aggregated(asked), *_of_injection()}
+    return parameters(request.settings, without=without, range=_range(p), **_aggregated(asked))
+
+
+def say_what_aggregation_leaves_out(p: Any, request: Request) -> None:
+    """Name what was given for a source, where there is none."""
+    changed = [name for name in request.settings.changed() if name in _of_injection()]
+    labels = [TABLE[name].label for name in changed]
+    labels += [LABELS[name] for name, given in ((PICTURE, request.picture), (MASK, request.mask)) if given is not None]
+    if labels:
+        p.comment(f"Ditail: {', '.join(labels)}: without effect, because the aggregation stands alone.")
+        p.extra_generation_params["Ditail without effect"] = " and ".join([*changed, *labels[len(changed) :]])
+
+
+def _of_injection() -> list[str]:
+    return [
+        name
+        for name, setting in TABLE.items()
+        if setting.group.section is not Section.AGGREGATION and name != "enabled"
+    ]
+
+
+def _range(p: Any) -> str | None:
     notes = []
     if getattr(p, "enable_hr", False):
         notes.append("first pass only")
     if getattr(p, "refiner_checkpoint_info", None) is not None:
         notes.append("until the refiner")
-    return parameters(
-        settings,
-        without=INVERSION_ONLY if generated else (),
-        content=_content(p, request, generated=generated),
-        source_checkpoint=None if source.is_target else source_title(source.info),
-        mix_checkpoint=None if mix is None else source_title(mix.info),
-        start="not preserved: the sampler adds noise" if plan.stochastic and not generated else None,
-        range=", ".join(notes) or None,
-        injection=_say_injection(p, settings, plan),
-        mask=_mask_note(p, request),
-    )
+    return ", ".join(notes) or None
+
+
+def _aggregated(asked: Asked | None) -> dict[str, object]:
+    return {one.argument: source_title(one.info) for one in asked.models} if asked is not None else {}
+
+
+def _not_aggregated(asked: Asked | None) -> list[str]:
+    """Settings of further checkpoints that are not named; of all of it, if none is."""
+    if asked is None:
+        return [name for name, setting in TABLE.items() if setting.group.section is Section.AGGREGATION]
+    named = {one.argument for one in asked.models}
+    unnamed = [name for name in AGGREGATE if name not in named]
+    return [name for name in TABLE if name.startswith(tuple(unnamed))] if unnamed else []
 
 
 def say_what_has_no_effect(p: Any, request: Request, *, no_mix: str | None, generated: bool) -> None:
@@ -65,6 +116,7 @@ def say_what_has_no_effect(p: Any, request: Request, *, no_mix: str | None, gene
     if generated and request.picture is not None:
         p.comment("Ditail: Content picture: not used, because the content is generated by the source.")
     reasons = {"the source generates the content" if generated else "the content is a given picture": idle}
+    reasons["no further checkpoint is named for it"] = _without_a_checkpoint(settings)
     if no_mix is not None:
         reasons[no_mix] = [name for name, setting in TABLE.items() if setting.group is Group.MIX]
     named = []
@@ -75,6 +127,12 @@ def say_what_has_no_effect(p: Any, request: Request, *, no_mix: str | None, gene
         named += changed
     if named:
         p.extra_generation_params["Ditail without effect"] = " and ".join(named)
+
+
+def _without_a_checkpoint(settings: Settings) -> list[str]:
+    unnamed = tuple(name for name in AGGREGATE if getattr(settings, name) in ("", NO_MIX))
+    names = [name for name in TABLE if unnamed and name.startswith(unnamed) and name not in AGGREGATE]
+    return [*names, "aggregation_ratio", "aggregation_start"] if len(unnamed) == len(AGGREGATE) else names
 
 
 def _no_injection(settings: Settings, plan: SamplerPlan) -> str | None:

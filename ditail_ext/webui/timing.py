@@ -29,6 +29,7 @@ class Part(str, Enum):
     INVERT = "invert"
     GENERATE = "generate the content"
     MIX = "mix"
+    AGGREGATE = "aggregate"
     RECORD = "record"
     SAMPLE = "sample"
 

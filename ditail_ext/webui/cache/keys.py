@@ -46,6 +46,7 @@ DEPENDS_ON: dict[str, tuple[str, ...]] = {
         "request",
         "scripts",
         "mix",
+        "aggregate",
         "overrides",
         "options",
         "styles",

@@ -15,6 +15,7 @@ from modules import sd_vae, shared
 from PIL import Image
 
 from ...settings import SAME_AS_TARGET, Settings
+from ..aggregation.asked import further_files
 from ..cache import identity
 from ..cache.keys import key_of
 from ..host import networks
@@ -108,6 +109,7 @@ def grid_facts(p: Any, own: slice, settings: Settings) -> dict[str, Any]:
         "networks": [networks.files_of(found) for found in tags],
         "scripts": _plain(arguments[1:]),
         "mix": mix_file(settings),
+        "aggregate": further_files(settings),
         "overrides": _plain(overrides),
         "options": _options(),
     }

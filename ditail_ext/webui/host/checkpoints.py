@@ -25,7 +25,8 @@ _VAE = "first_stage_model."
 _TEXT = ("cond_stage_model.", "conditioner.")
 _SDXL_TEXT = "conditioner.embedders.1."
 _MAX_HEADER = 100_000_000
-_REFUSAL = "choose an SD1.x, SD2.x or SDXL base checkpoint as the source"
+_REFUSAL = "choose an SD1.x, SD2.x or SDXL base checkpoint"
+SOURCE = "source_checkpoint"
 
 
 def find_source(name: str, target: Any) -> Any:
@@ -95,14 +96,18 @@ class FileFacts:
     is_sdxl: bool | None
 
 
-def check_file(info: Any) -> FileFacts:
-    """Check that a source checkpoint can be loaded and is of a kind that Ditail can use.
+def check_file(info: Any, argument: str = SOURCE) -> FileFacts:
+    """Check that a checkpoint can be loaded and is of a kind that Ditail can use beside the target.
+
+    Args:
+        info: the host's ``CheckpointInfo``.
+        argument: where the checkpoint was given, for the message.
 
     Raises:
         CheckpointError: the file is missing, cut short or damaged, or holds another architecture.
     """
-    keys = read_keys(info, "source_checkpoint")
-    return FileFacts(None, None) if keys is None else _check_keys(info.title, keys)
+    keys = read_keys(info, argument)
+    return FileFacts(None, None) if keys is None else _check_keys(info.title, keys, argument)
 
 
 def read_keys(info: Any, argument: str) -> dict[str, Any] | None:
@@ -150,58 +155,64 @@ def read_header(path: Path, argument: str = "source_checkpoint") -> dict[str, An
     return dict(header)
 
 
-def _check_keys(title: str, keys: Mapping[str, Any]) -> FileFacts:
+def _check_keys(title: str, keys: Mapping[str, Any], argument: str) -> FileFacts:
     if _FIRST_LAYER not in keys:
         raise CheckpointError(
-            f"source_checkpoint: '{title}' holds no Stable Diffusion UNet that Ditail knows (SD3, a LoRA or a VAE "
+            f"{argument}: '{title}' holds no Stable Diffusion UNet that Ditail knows (SD3, a LoRA or a VAE "
             f"file, perhaps); {_REFUSAL}."
         )
     channels = keys[_FIRST_LAYER]["shape"][1]
     if channels != 4:
-        raise _other_channels(title, channels)
+        raise _other_channels(title, channels, argument)
     is_sdxl = any(key.startswith(_TEXT[1]) for key in keys)
     if is_sdxl and not any(key.startswith(_SDXL_TEXT) for key in keys):
-        raise CheckpointError(f"source_checkpoint: '{title}' is an SDXL refiner; {_REFUSAL}.")
+        raise CheckpointError(f"{argument}: '{title}' is an SDXL refiner; {_REFUSAL}.")
     if not any(key.startswith(_TEXT) for key in keys):
-        raise CheckpointError(f"source_checkpoint: '{title}' has no text encoder; choose a whole checkpoint.")
+        raise CheckpointError(f"{argument}: '{title}' has no text encoder; choose a whole checkpoint.")
     return FileFacts(has_vae=any(key.startswith(_VAE) for key in keys), is_sdxl=is_sdxl)
 
 
-def check_loaded(info: Any, model: Any, target_model: Any) -> None:
-    """Check a source once it is loaded: only then it is known what a file of another format than safetensors holds.
+def check_loaded(info: Any, model: Any, target_model: Any, argument: str = SOURCE) -> None:
+    """Check a checkpoint once it is loaded: only then it is known what a file holds that is no safetensors file.
 
     Args:
-        info: of the source.
-        model: the source's.
+        info: of the checkpoint.
+        model: its own.
         target_model: the target's.
+        argument: where the checkpoint was given, for the message.
 
     Raises:
-        CheckpointError: the source is of a kind that Ditail cannot use, or of another family than the target.
+        CheckpointError: it is of a kind that Ditail cannot use, or of another family than the target.
     """
     unet = getattr(model.model, "diffusion_model", None)
     channels = getattr(unet, "in_channels", 4)
     if unet is None or getattr(model, "is_sd3", False):
-        raise CheckpointError(f"source_checkpoint: '{info.title}' holds no UNet that Ditail knows; {_REFUSAL}.")
+        raise CheckpointError(f"{argument}: '{info.title}' holds no UNet that Ditail knows; {_REFUSAL}.")
     if channels != 4:
-        raise _other_channels(info.title, channels)
-    _check_families(info, bool(getattr(model, "is_sdxl", False)), target_model)
+        raise _other_channels(info.title, channels, argument)
+    check_families(info, bool(getattr(model, "is_sdxl", False)), target_model, argument)
 
 
-def _other_channels(title: str, channels: int) -> CheckpointError:
+def _other_channels(title: str, channels: int, argument: str) -> CheckpointError:
     return CheckpointError(
-        f"source_checkpoint: '{title}' takes {channels} channels (an inpainting, edit or depth checkpoint); "
+        f"{argument}: '{title}' takes {channels} channels (an inpainting, edit or depth checkpoint); "
         f"{_REFUSAL}. As the target an inpainting checkpoint may be used."
     )
 
 
-def _check_families(source: Any, is_sdxl: bool, target_model: Any) -> None:
+def check_families(info: Any, is_sdxl: bool, target_model: Any, argument: str = SOURCE) -> None:
+    """Check that a checkpoint's latents are the target's.
+
+    Raises:
+        CheckpointError: one is SDXL and the other is not.
+    """
     if is_sdxl == bool(getattr(target_model, "is_sdxl", False)):
         return
     kinds = ("SDXL", "SD1.x or SD2.x")
-    of_source, of_target = kinds if is_sdxl else kinds[::-1]
+    of_checkpoint, of_target = kinds if is_sdxl else kinds[::-1]
     raise CheckpointError(
-        f"source_checkpoint: '{source.title}' is {of_source} and the target is {of_target}; their latents are "
-        f"not the same, so choose a source that is {of_target}."
+        f"{argument}: '{info.title}' is {of_checkpoint} and the target is {of_target}; their latents are "
+        f"not the same, so choose one that is {of_target}."
     )
 
 
@@ -212,6 +223,6 @@ def check_pair(facts: FileFacts, source: Any, target_model: Any, vae: str | None
         CheckpointError: they do not, or it has none.
     """
     if facts.is_sdxl is not None:
-        _check_families(source, facts.is_sdxl, target_model)
+        check_families(source, facts.is_sdxl, target_model)
     if needs_vae and facts.has_vae is False and vae is None and sd_vae.resolve_vae(source.filename).vae is None:
         raise CheckpointError(f"source_vae: '{source.title}' has no VAE of its own; choose a source VAE.")

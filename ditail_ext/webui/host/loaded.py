@@ -6,12 +6,13 @@ can only be built, or be at work, if these become its own for that time and are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from modules import devices, sd_hijack, sd_models, sd_unet, sd_vae, shared
+from modules import devices, paths_internal, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
 
 _OPTIONS = ("sd_model_checkpoint", "sd_checkpoint_hash")
 """The host's options that loading a checkpoint writes."""
@@ -85,6 +86,36 @@ def as_if_none_were_loaded() -> Iterator[None]:
 
 
 @contextmanager
+def among_ourselves() -> Iterator[None]:
+    """Let the host's loader do to a second model what it does to the loaded one, and nothing to anybody else.
+
+    - The attention optimisation is a patch of classes, in force already; to apply it again would undo other
+      extensions' patches of the same classes.
+    - The textual inversions are the target's.
+    - Callbacks for a loaded model are for the target's. Only the host's own are called (its Lora extension names the
+      layers): another extension would take the second model for the one that is going to sample.
+    """
+    with ExitStack() as undo:
+        hijack = sd_hijack.model_hijack
+        _replace(undo, hijack, "apply_optimizations", lambda option=None: None)
+        _replace(undo, hijack.embedding_db, "load_textual_inversion_embeddings", lambda force_reload=False: None)
+        _replace(undo, script_callbacks, "model_loaded_callback", _tell_the_host_s_own)
+        yield
+
+
+def _replace(undo: ExitStack, owner: Any, name: str, value: Callable[..., Any]) -> None:
+    had_own, before = name in vars(owner), vars(owner).get(name)
+    undo.callback(lambda: setattr(owner, name, before) if had_own else delattr(owner, name))
+    setattr(owner, name, value)
+
+
+def _tell_the_host_s_own(model: Any) -> None:
+    for entry in script_callbacks.ordered_callbacks("model_loaded"):
+        if Path(entry.script).is_relative_to(paths_internal.extensions_builtin_dir):
+            entry.callback(model)
+
+
+@contextmanager
 def embeddings_of(model: Any) -> Iterator[None]:
     """A context in which textual inversions are those that fit a model, which is the loaded one for the host.
 
@@ -118,3 +149,16 @@ def reload_embeddings_for(model: Any) -> None:
 def _width_of(model: Any) -> int:
     width: int = model.cond_stage_model.encode_embedding_init_text(",", 1).shape[1]
     return width
+
+
+@contextmanager
+def notes_restored() -> Iterator[None]:
+    """Keep what the host notes while it encodes prompts of another model: it would go into the target's infotext."""
+    hijack = sd_hijack.model_hijack
+    comments, parameters = list(hijack.comments), hijack.extra_generation_params
+    hijack.extra_generation_params = {}
+    try:
+        yield
+    finally:
+        hijack.comments[:] = comments
+        hijack.extra_generation_params = parameters

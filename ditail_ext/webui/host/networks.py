@@ -22,6 +22,8 @@ from ...errors import SettingsError
 
 logger = logging.getLogger("ditail")
 
+INVERSION_PROMPT = "inversion_prompt"
+
 
 def strip_tags(prompt: str) -> tuple[str, Mapping[str, Sequence[Any]]]:
     """A prompt without its ``<lora:...>`` tags, and what the tags say, by kind of network."""
@@ -32,11 +34,29 @@ def strip_tags(prompt: str) -> tuple[str, Mapping[str, Sequence[Any]]]:
 @contextmanager
 def none_active() -> Iterator[None]:
     """Empty the host's lists of active LoRAs and hypernetworks; fill them as they were at the end."""
+    with only([]):
+        yield
+
+
+def active_lists() -> list[list[Any]]:
+    """The host's active LoRAs and hypernetworks as they are now, for :func:`only`."""
+    return [list(active) for active in _active_lists()]
+
+
+@contextmanager
+def only(networks: Sequence[Sequence[Any]]) -> Iterator[None]:
+    """A context in which other networks are active; the host's lists are afterwards as they were.
+
+    The host applies them when a layer is called, so the models that are called in here have these.
+
+    Args:
+        networks: what :func:`active_lists` found; none if empty.
+    """
     lists = _active_lists()
     kept = [list(active) for active in lists]
     try:
-        for active in lists:
-            active.clear()
+        for active, wanted in zip(lists, networks or [[]] * len(lists), strict=True):
+            active[:] = wanted
         yield
     finally:
         for active, before in zip(lists, kept, strict=True):
@@ -44,8 +64,8 @@ def none_active() -> Iterator[None]:
 
 
 @contextmanager
-def active(tags: Mapping[str, Sequence[Any]]) -> Iterator[None]:
-    """Activate the networks of an inversion prompt; to be entered with the source loaded, in :func:`none_active`.
+def active(tags: Mapping[str, Sequence[Any]], argument: str = INVERSION_PROMPT) -> Iterator[None]:
+    """Activate the networks of a model's own prompt; to be entered with the model at work, in :func:`none_active`.
 
     Networks loaded here are forgotten at the end: the host would use them again by name for the target, whose
     layers they may not fit.
@@ -57,7 +77,7 @@ def active(tags: Mapping[str, Sequence[Any]]) -> Iterator[None]:
         yield
         return
     with _forgotten_afterwards():
-        _activate(tags)
+        _activate(tags, argument)
         yield
 
 
@@ -89,25 +109,25 @@ def _forgotten_afterwards() -> Iterator[None]:
             in_memory.pop(name, None)
 
 
-def _activate(tags: Mapping[str, Sequence[Any]]) -> None:
+def _activate(tags: Mapping[str, Sequence[Any]], argument: str) -> None:
     nobody = SimpleNamespace(all_prompts=[], extra_generation_params={}, is_hr_pass=False)
     for kind, params in tags.items():
         network = extra_networks.extra_network_registry.get(kind) or extra_networks.extra_network_aliases.get(kind)
         if network is None:
             raise SettingsError(
-                "inversion_prompt",
-                f"inversion_prompt: the WebUI knows no networks of kind '{kind}'; take the tag out.",
+                argument,
+                f"{argument}: the WebUI knows no networks of kind '{kind}'; take the tag out.",
             )
         comments = len(sd_hijack.model_hijack.comments)
         network.activate(nobody, list(params))
         complaints = sd_hijack.model_hijack.comments[comments:]
         if complaints:
             said = "; ".join(complaints)
-            raise SettingsError("inversion_prompt", f"inversion_prompt: {said}; take the network's tag out.")
-        _require_loaded(kind, params)
+            raise SettingsError(argument, f"{argument}: {said}; take the network's tag out.")
+        _require_loaded(kind, params, argument)
 
 
-def check_tags(tags: Mapping[str, Sequence[Any]]) -> None:
+def check_tags(tags: Mapping[str, Sequence[Any]], argument: str = INVERSION_PROMPT) -> None:
     """Refuse tags that the host would understand by halves, or not at all, before anything is loaded.
 
     Raises:
@@ -120,8 +140,8 @@ def check_tags(tags: Mapping[str, Sequence[Any]]) -> None:
             if not all(_is(float, text) for text in strengths) or not all(_is(int, text) for text in whole):
                 tag = f"<{kind}:{':'.join(str(item) for item in one.items)}>"
                 raise SettingsError(
-                    "inversion_prompt",
-                    f"inversion_prompt: {tag} has a strength that is no number; write it as <{kind}:name:0.8>.",
+                    argument,
+                    f"{argument}: {tag} has a strength that is no number; write it as <{kind}:name:0.8>.",
                 )
 
 
@@ -133,7 +153,7 @@ def _is(kind: type, text: object) -> bool:
     return True
 
 
-def _require_loaded(kind: str, params: Sequence[Any]) -> None:
+def _require_loaded(kind: str, params: Sequence[Any], argument: str) -> None:
     """The host goes on without a LoRA whose file it cannot read, and says so in its console alone."""
     module = _lora_module()
     if kind != "lora" or module is None:
@@ -142,8 +162,8 @@ def _require_loaded(kind: str, params: Sequence[Any]) -> None:
     for one in params:
         if one.positional and one.positional[0] not in active_names:
             raise SettingsError(
-                "inversion_prompt",
-                f"inversion_prompt: the LoRA '{one.positional[0]}' could not be loaded; choose another or replace it.",
+                argument,
+                f"{argument}: the LoRA '{one.positional[0]}' could not be loaded; choose another or replace it.",
             )
 
 

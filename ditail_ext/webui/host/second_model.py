@@ -8,17 +8,18 @@ moved as the host moves a model, in the same object.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from modules import devices, lowvram, paths_internal, script_callbacks, sd_hijack, sd_models, sd_vae, shared
+from modules import devices, lowvram, script_callbacks, sd_hijack, sd_models, sd_vae, shared
 from torch import nn
 
 from ...core import free_bytes, is_out_of_memory
 from ...errors import CheckpointError
-from .loaded import LoadedState, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
+from .checkpoints import SOURCE
+from .loaded import LoadedState, among_ourselves, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
 
 logger = logging.getLogger("ditail")
 WORKING_BYTES = 3 * 2**29
@@ -36,6 +37,7 @@ class SecondModel:
     def __init__(self, info: Any, state: LoadedState) -> None:
         self.info = info
         self.state = state
+        self._stays = False
         weights = (*state.model.parameters(), *state.model.buffers())
         self.nbytes = sum(one.numel() * one.element_size() for one in weights)
 
@@ -45,14 +47,19 @@ class SecondModel:
         return self.state.model
 
     @contextmanager
-    def at_work(self) -> Iterator[Any]:
-        """A context in which the host takes this model, which it yields, for the loaded one."""
+    def at_work(self, *, stay: bool = False) -> Iterator[Any]:
+        """A context in which the host takes this model, which it yields, for the loaded one.
+
+        Args:
+            stay: keep the weights on the device afterwards, where there is room for them beside the target's;
+                :meth:`leave` ends that.
+        """
         target = LoadedState.now()
         tiles = sd_hijack.model_hijack.circular_enabled
         with ExitStack() as stack:
-            stack.enter_context(target_waiting(self.nbytes))
+            waits = stack.enter_context(target_waiting(0 if self._stays else self.nbytes))
             self.state.install()
-            stack.callback(self._rest, target)
+            stack.callback(self._rest, target, stay=stay and not waits)
             self._move_to_device(stack, target.model)
             # What the options say of the noise schedule may have changed since the model was made.
             sd_models.apply_alpha_schedule_override(self.model)
@@ -69,15 +76,27 @@ class SecondModel:
             if not is_out_of_memory(error) or devices.device.type == "cpu":
                 raise
         sd_models.send_model_to_cpu(self.model)
+        self._stays = False
         stack.enter_context(target_waiting(self.nbytes, always=True, target=target))
         stack.callback(sd_models.send_model_to_cpu, self.model)  # before the target comes back
         sd_models.send_model_to_device(self.model)
 
-    def _rest(self, target: LoadedState) -> None:
-        """Leave the device and the host's variables to the target."""
+    def _rest(self, target: LoadedState, *, stay: bool) -> None:
+        """Leave the host's variables to the target, and the device unless it may stay there."""
         _tile(self.model, False)
         self.state = LoadedState.now()
         target.install()
+        self._stays = stay
+        if not stay:
+            self._leave_device()
+
+    def leave(self) -> None:
+        """Wait in main memory from now on."""
+        if self._stays:
+            self._stays = False
+            self._leave_device()
+
+    def _leave_device(self) -> None:
         if devices.device.type != "cpu":
             sd_models.send_model_to_cpu(self.model)
 
@@ -86,8 +105,12 @@ class SecondModel:
         sd_models.send_model_to_trash(self.model)
 
 
-def load_beside(info: Any) -> SecondModel:
+def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
     """Build a second model from a checkpoint's file.
+
+    Args:
+        info: the host's ``CheckpointInfo``.
+        argument: where the checkpoint was given, for the message.
 
     Raises:
         CheckpointError: the host cannot make a model of it; nothing of the loaded one has changed.
@@ -113,7 +136,7 @@ def load_beside(info: Any) -> SecondModel:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise _unloadable(info, error) from error
+            raise _unloadable(info, error, argument) from error
 
 
 def held_by_host(info: Any) -> SecondModel | None:
@@ -156,17 +179,17 @@ def exchange(second: SecondModel) -> SecondModel:
     return SecondModel(before.model.sd_checkpoint_info, before)
 
 
-def _unloadable(info: Any, error: BaseException) -> CheckpointError:
+def _unloadable(info: Any, error: BaseException, argument: str) -> CheckpointError:
     if "meta tensor" in str(error):  # the host's loader leaves there what the file has no weights for
         why = "lacks weights of a UNet, a text encoder or a VAE; choose a whole checkpoint."
     else:
         said = f"{type(error).__name__}: {first_line(error)}"
         why = f"could not be loaded ({said}); choose another checkpoint or replace the file."
-    return CheckpointError(f"source_checkpoint: '{info.title}' {why}")
+    return CheckpointError(f"{argument}: '{info.title}' {why}")
 
 
 def _built(info: Any) -> SecondModel:
-    with as_if_none_were_loaded(), _among_ourselves(), sd_models.SkipWritingToConfig():
+    with as_if_none_were_loaded(), among_ourselves(), sd_models.SkipWritingToConfig():
         sd_models.load_model(info)
         return SecondModel(info, LoadedState.now())
 
@@ -206,36 +229,6 @@ def target_waiting(needed: int, *, always: bool = False, target: Any = None) -> 
 def _free() -> int:
     """Bytes free on the device; 0 where that cannot be known, and the target had better leave."""
     return free_bytes(devices.device) if devices.device.type == "cuda" else 0
-
-
-@contextmanager
-def _among_ourselves() -> Iterator[None]:
-    """Let the host's loader do to a second model what it does to the loaded one, and nothing to anybody else.
-
-    - The attention optimisation is a patch of classes, in force already; to apply it again would undo other
-      extensions' patches of the same classes.
-    - The textual inversions are the target's.
-    - Callbacks for a loaded model are for the target's. Only the host's own are called (its Lora extension names the
-      layers): another extension would take the second model for the one that is going to sample.
-    """
-    with ExitStack() as undo:
-        hijack = sd_hijack.model_hijack
-        _replace(undo, hijack, "apply_optimizations", lambda option=None: None)
-        _replace(undo, hijack.embedding_db, "load_textual_inversion_embeddings", lambda force_reload=False: None)
-        _replace(undo, script_callbacks, "model_loaded_callback", _tell_the_host_s_own)
-        yield
-
-
-def _replace(undo: ExitStack, owner: Any, name: str, value: Callable[..., Any]) -> None:
-    had_own, before = name in vars(owner), vars(owner).get(name)
-    undo.callback(lambda: setattr(owner, name, before) if had_own else delattr(owner, name))
-    setattr(owner, name, value)
-
-
-def _tell_the_host_s_own(model: Any) -> None:
-    for entry in script_callbacks.ordered_callbacks("model_loaded"):
-        if Path(entry.script).is_relative_to(paths_internal.extensions_builtin_dir):
-            entry.callback(model)
 
 
 def _tile(model: Any, enabled: bool) -> None:

@@ -10,6 +10,7 @@ from modules import sd_models, sd_vae
 from modules.ui_common import create_refresh_button
 
 from ...settings import (
+    AGGREGATE,
     AUTOMATIC,
     INPAINT_REGION,
     NO_MIX,
@@ -50,7 +51,7 @@ def source_choices() -> list[str]:
 
 
 def mix_choices() -> list[str]:
-    """What the target may be mixed with."""
+    """What the target may be mixed, or its latents merged, with."""
     return [NO_MIX, *_checkpoint_names()]
 
 
@@ -67,6 +68,7 @@ LISTS: dict[str, Callable[[], list[str]]] = {
     "source_checkpoint": source_choices,
     "source_vae": vae_choices,
     "mix_checkpoint": mix_choices,
+    **dict.fromkeys(AGGREGATE, mix_choices),
 }
 """Settings whose values are a list of the host's files."""
 

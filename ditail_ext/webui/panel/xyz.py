@@ -9,7 +9,7 @@ from typing import Any
 from modules import scripts
 
 from ...errors import SettingsError
-from ...settings import TABLE, Setting
+from ...settings import AGGREGATE, TABLE, Setting
 from ..request.presets import preset_names, preset_values
 from .controls import LISTS
 
@@ -23,7 +23,7 @@ PRESET_AXIS = "[Ditail] Preset"
 _ON = {"enabled": True}
 """Who plots a setting of Ditail's wants Ditail, unless another axis says otherwise."""
 
-_COSTS = {"source_checkpoint": 0.9, "source_vae": 0.7, "mix_checkpoint": 0.5}
+_COSTS = {"source_checkpoint": 0.9, "source_vae": 0.7, "mix_checkpoint": 0.5, **dict.fromkeys(AGGREGATE, 0.6)}
 """How slow a change is: the slowest axis becomes the outermost loop, as the host has it for its own.
 
 A little less than the host's checkpoint axis, whose cost is 1: inversions are kept, so with the target outermost each

@@ -7,8 +7,8 @@ sampler and options are the request's. Other extensions' scripts have no part in
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from ..cache import identity
 from ..cache.keys import KEY
 from ..cache.memory import trajectories
 from ..host import networks
+from ..host.loaded import notes_restored
 from ..host.model import precision, schedule_of, unet_of
 from ..host.progress import InversionStopped, SourceProgress, stop_asked
 from ..options import cache_bytes
@@ -86,7 +87,7 @@ class ContentGenerator:
         progress = SourceProgress("generating the content", self._p.steps, self._p.n_iter, max(len(together), 1))
         done: dict[str, Trace] = {}
         vae = self._source.vae if self._decode else None
-        with _host_notes_restored(), at_work(self._source, vae, progress, self._times) as model:
+        with notes_restored(), at_work(self._source, vae, progress, self._times) as model:
             for index, batch in enumerate(together):
                 if index:
                     progress.next()
@@ -150,19 +151,6 @@ def decoded(model: Any, clean: Tensor) -> Tensor:
     decoded = processing.decode_latent_batch(model, rows, target_device=devices.cpu, check_for_nans=True)
     pixels = torch.clamp((torch.stack(decoded).float() + 1.0) / 2.0, min=0.0, max=1.0)
     return (255.0 * pixels).movedim(1, -1).to(torch.uint8).contiguous()
-
-
-@contextmanager
-def _host_notes_restored() -> Iterator[None]:
-    """Keep what the host notes while encoding prompts, which would go into the target's infotext."""
-    hijack = sd_hijack.model_hijack
-    comments, parameters = list(hijack.comments), hijack.extra_generation_params
-    hijack.extra_generation_params = {}
-    try:
-        yield
-    finally:
-        hijack.comments[:] = comments
-        hijack.extra_generation_params = parameters
 
 
 class GeneratedSources:

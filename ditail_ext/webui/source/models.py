@@ -13,7 +13,7 @@ from ...errors import CheckpointError
 from ..cache import identity
 from ..cache.keys import key_of, options_now
 from ..cache.memory import models
-from ..host.checkpoints import check_loaded
+from ..host.checkpoints import SOURCE, check_loaded
 from ..host.second_model import SecondModel, exchange, first_line, held_by_host, load_beside
 from ..options import model_bytes
 from ..timing import Part, TimeSplit
@@ -27,8 +27,13 @@ _OPTIONS = ("fp8_storage", "cache_fp16_weight")
 """The host's options by which the same file becomes another model."""
 
 
-def take(info: Any, times: TimeSplit) -> SecondModel:
-    """The model of a checkpoint that is not the target: one that waits, or a new one.
+def take(info: Any, times: TimeSplit, argument: str = SOURCE) -> SecondModel:
+    """The model of a checkpoint beside the target: one that waits, or a new one.
+
+    Args:
+        info: the host's ``CheckpointInfo``.
+        times: takes the seconds of a load.
+        argument: where the checkpoint was given, for the message.
 
     Raises:
         CheckpointError: it cannot be loaded.
@@ -37,10 +42,10 @@ def take(info: Any, times: TimeSplit) -> SecondModel:
     if waiting is not None:
         return waiting
     with times.part(Part.LOAD):
-        second = load_beside(info)
+        second = load_beside(info, argument)
     identity.remember(second.model)
     try:
-        check_loaded(info, second.model, shared.sd_model)
+        check_loaded(info, second.model, shared.sd_model, argument)
     except CheckpointError:
         second.release()
         raise

@@ -60,6 +60,7 @@ class InjectedBatch:
         undo: ExitStack,
         slots: Callable[[Hashable], BankSlot] | None = None,
         most_rows: Callable[[Tensor], int] | None = None,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
         Args:
@@ -68,6 +69,7 @@ class InjectedBatch:
             undo: takes what :meth:`attach` has to be undone.
             slots: where recordings are cached between generations, by place.
             most_rows: how many of the source's rows a call may record (see ``SourceRecorder``).
+            around: a context for the time in which the sampler's function runs.
         """
         self._model = task.model
         self._plan = task.plan
@@ -77,6 +79,7 @@ class InjectedBatch:
         self._times = task.times
         self._injection = injection
         self._undo = undo
+        self._around = around
         self._recorder = SourceRecorder(injection, self._pass_source, slots, most_rows)
         self._bank: FeatureBank | None = None
         self._image_cond: Tensor | None = None
@@ -87,16 +90,8 @@ class InjectedBatch:
         self._attached = False
         self.failure: Exception | None = None
 
-    def attach(
-        self, sampler: Any, noise: Tensor, around: Callable[[], AbstractContextManager[None]] = nullcontext
-    ) -> None:
-        """Wrap the sampler's function, its denoiser and the model that this wraps.
-
-        Args:
-            sampler: about to run the first pass.
-            noise: that the host made for it.
-            around: a context for the time in which the sampler's function runs.
-        """
+    def attach(self, sampler: Any, noise: Tensor) -> None:
+        """Wrap the sampler's function, its denoiser and the model that this wraps; see :class:`~.sampling.Batch`."""
         denoiser = sampler.model_wrap_cfg
         shape = self._latents.shape
         if shape[1:] != tuple(noise.shape[1:]) or len(self._images) != noise.shape[0]:
@@ -107,10 +102,10 @@ class InjectedBatch:
         read = LevelReader(sampler, schedule_of(self._model))
         wrapped = denoiser.inner_model
         if self._latents.start is not None:
-            self._replace(sampler, "func", self._started(sampler.func, self._latents.start))
-        self._replace(sampler, "func", _within(around, sampler.func))
-        self._replace(denoiser, "forward", self._evaluated(denoiser, denoiser.forward, wrapped, read))
-        self._replace(wrapped, "forward", self._replayed(wrapped.forward))
+            replace(self._undo, sampler, "func", self._started(sampler.func, self._latents.start))
+        replace(self._undo, sampler, "func", _within(self._around, sampler.func))
+        replace(self._undo, denoiser, "forward", self._evaluated(denoiser, denoiser.forward, wrapped, read))
+        replace(self._undo, wrapped, "forward", self._replayed(wrapped.forward))
         self._attached = True
 
     @property
@@ -132,18 +127,6 @@ class InjectedBatch:
                 "A script samples in a way of its own (as 'img2img alternative test' does), so Ditail has no part in "
                 "it; choose another script."
             )
-
-    def _replace(self, owner: Any, name: str, value: Any) -> None:
-        had_own, before = name in owner.__dict__, owner.__dict__.get(name)
-
-        def restore() -> None:
-            if had_own:
-                owner.__dict__[name] = before
-            else:
-                owner.__dict__.pop(name, None)
-
-        self._undo.callback(restore)
-        owner.__dict__[name] = value
 
     def _started(self, function: Callable[..., Any], inverted: Tensor) -> Callable[..., Any]:
         """The sampler's function, started at the inverted latents whatever the host made for it."""
@@ -237,6 +220,23 @@ class InjectedBatch:
             yield
         finally:
             denoiser.init_latent = clean
+
+
+def replace(undo: ExitStack, owner: Any, name: str, value: Any) -> None:
+    """Set an attribute of an object for as long as ``undo`` is open.
+
+    Not by ``setattr``: a module that is set as another module's attribute would become its child.
+    """
+    had_own, before = name in owner.__dict__, owner.__dict__.get(name)
+
+    def restore() -> None:
+        if had_own:
+            owner.__dict__[name] = before
+        else:
+            owner.__dict__.pop(name, None)
+
+    undo.callback(restore)
+    owner.__dict__[name] = value
 
 
 def _within(around: Callable[[], AbstractContextManager[None]], function: Callable[..., Any]) -> Callable[..., Any]:

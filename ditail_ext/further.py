@@ -16,15 +16,21 @@ _WEIGHTS = {1: 0.5, 2: 0.2, 3: 0.2}
 tenth."""
 
 
+_ORDINALS = {1: "first", 2: "second", 3: "third"}
+
+
 def further_checkpoint(number: int) -> Any:
     """The field that names a further checkpoint."""
+    first = (
+        "A further checkpoint of the target's family; in the first steps its latents are merged with the target's, so "
+        "that what it draws enters the picture."
+    )
     return row(
         str,
         NO_CHECKPOINT,
         f"Aggregate with ({number})",
         f"Ditail aggregate {number}",
-        "A further checkpoint of the target's family; in the first steps its latents are merged with the target's, so "
-        "that what it draws enters the picture.",
+        first if number == 1 else f"A {_ORDINALS[number]} checkpoint whose latents are merged, as the first's.",
         webui_only=True,
         group=_GROUPS[number][0],
     )
@@ -36,8 +42,7 @@ def further_weight(number: int) -> Any:
         _WEIGHTS[number],
         f"Weight ({number})",
         f"Ditail aggregate {number} weight",
-        "Its share of the merged latents; the target has what all further checkpoints leave.",
-        neutral=False,
+        f"The {_ORDINALS[number]} one's share of the merged latents; the target has what all further ones leave.",
         webui_only=True,
         group=_GROUPS[number][0],
     )
@@ -45,22 +50,14 @@ def further_weight(number: int) -> Any:
 
 def further_prompt(number: int) -> Any:
     """The field with what a further checkpoint is told."""
-    return _prompt(
-        number,
-        f"Its prompt ({number})",
-        "prompt",
-        "What it is told; the main prompt, without its networks, if empty. A LoRA named here is this checkpoint's.",
-    )
+    told = f"What the {_ORDINALS[number]} further checkpoint is told; the main prompt, without its networks, if empty."
+    return _prompt(number, f"Its prompt ({number})", "prompt", f"{told} A LoRA named here is this checkpoint's.")
 
 
 def further_negative_prompt(number: int) -> Any:
     """The field with a further checkpoint's negative prompt."""
-    return _prompt(
-        number,
-        f"Its negative prompt ({number})",
-        "negative prompt",
-        "Its negative prompt; the main negative prompt if empty.",
-    )
+    told = f"The {_ORDINALS[number]} further checkpoint's negative prompt; the main negative prompt if empty."
+    return _prompt(number, f"Its negative prompt ({number})", "negative prompt", told)
 
 
 def _prompt(number: int, label: str, key: str, help: str) -> Any:

@@ -274,7 +274,6 @@ class Settings:
         "Ditail aggregation ratio",
         "Share of the steps, counted from the first, in which the further checkpoints take part; after it the target "
         "goes on alone. A longer share takes more of the others' layout and costs the target's style.",
-        neutral=False,
         webui_only=True,
         group=Group.AGGREGATION,
     )

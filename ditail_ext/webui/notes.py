@@ -90,7 +90,11 @@ def _range(p: Any) -> str | None:
 
 
 def _aggregated(asked: Asked | None) -> dict[str, object]:
-    return {one.argument: source_title(one.info) for one in asked.models} if asked is not None else {}
+    if asked is None:
+        return {}
+    titles = {one.argument: source_title(one.info) for one in asked.models}
+    weights = {f"{one.argument}_weight": one.weight for one in asked.models}
+    return {**titles, **weights, "aggregation_ratio": asked.ratio, "aggregation_start": asked.start}
 
 
 def _not_aggregated(asked: Asked | None) -> list[str]:
@@ -200,7 +204,7 @@ def parameters(settings: Settings, *, without: Collection[str] = (), **facts: ob
     """What an enabled request adds to ``p.extra_generation_params``; nothing for a disabled one.
 
     Numbers are always written, so that pictures can be made again after a default has changed; texts and choices,
-    and numbers whose default does nothing, where they differ from the default.
+    and numbers whose default does nothing, where they differ from the default. Numbers among the facts do something.
 
     Args:
         settings: the request's.
@@ -216,7 +220,8 @@ def parameters(settings: Settings, *, without: Collection[str] = (), **facts: ob
         if name in without:
             continue
         value = shown.pop(name, getattr(settings, name))
-        always = (setting.kind is float and not setting.neutral) or name in ("enabled", "source_checkpoint")
+        number = setting.kind is float and (not setting.neutral or name in facts)
+        always = number or name in ("enabled", "source_checkpoint")
         if always or value != setting.default:
             written[setting.infotext] = _protect(value)
     written |= {f"Ditail {name.replace('_', ' ')}": _protect(value) for name, value in shown.items()}

@@ -54,7 +54,8 @@ def test_building_a_panel_leaves_nothing_behind(host: SimpleNamespace):
 
 def test_the_lists_can_be_refreshed(host: SimpleNamespace):
     panel(host, True)
-    (checkpoint, _, choices, _), (mix, _, mixes, _), (vae, _, vaes, _) = host.refreshes
+    (checkpoint, _, choices, _), (mix, _, mixes, _), *further, (vae, _, vaes, _) = host.refreshes
+    assert [one.choices for one, *_ in further] == [mix.choices] * 3
     assert checkpoint.choices == choices()["choices"] == [SAME_AS_TARGET_SHOWN, "A.ckpt", "b.safetensors"]
     assert vae.choices == vaes()["choices"] == ["automatic", "sharp.vae.pt"]
     assert mix.choices == mixes()["choices"] == ["none", "A.ckpt", "b.safetensors"]

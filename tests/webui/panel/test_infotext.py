@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ditail_ext.settings import TABLE, Settings
+from ditail_ext.settings import AGGREGATE, TABLE, Settings
 
 # As the host writes and reads them (modules/infotext_utils.py and processing.py of release 1.10.1).
 PARAM = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -104,6 +104,13 @@ CHANGED = Settings(
     show_content=True,
     mix_checkpoint="A.ckpt",
     mix_weight=0.3,
+    **dict.fromkeys(AGGREGATE, "A.ckpt"),
+    **{f"{name}_weight": 0.25 for name in AGGREGATE},
+    **{f"{name}_prompt": "a boat, <lora:x:1>" for name in AGGREGATE},
+    **{f"{name}_negative_prompt": "dull: grey" for name in AGGREGATE},
+    aggregation_ratio=0.5,
+    aggregation_start=0.1,
+    aggregation="alone",
 )
 
 

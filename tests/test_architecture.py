@@ -129,7 +129,7 @@ WEBUI = {
     "aggregation": {"host", "cache", "options", "timing", "source", "target"},
     "notes": {"request", "host", "source", "target", "aggregation"},
     "flow": {"host", "request", "source", "target", "aggregation", "notes", "timing"},
-    "advice": {"host", "source", "cache", "timing"},
+    "advice": {"host", "source", "aggregation", "cache", "timing"},
     "panel": {"request", "cache", "advice", "host", "failure"},
     "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "aggregation", "failure", "options"},
 }

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...core import Window
-from ...setting import Group
+from ...setting import Group, Section
 from ...settings import (
+    AGGREGATE,
+    AGGREGATION_ALONE,
     CONTENT_GENERATED,
     EVERYWHERE,
     INVERSION_ONLY,
@@ -60,9 +62,14 @@ class Situation:
     raised: float | None = None
 
     @property
+    def alone(self) -> bool:
+        """Whether further checkpoints are merged and there is no source."""
+        return self.settings.aggregation == AGGREGATION_ALONE
+
+    @property
     def generated(self) -> bool:
         """Whether the source is to generate the content, as far as is known."""
-        if self.img2img:
+        if self.img2img or self.alone:
             return False
         return self.settings.content == CONTENT_GENERATED or self.picture is False
 
@@ -94,10 +101,17 @@ def say(situation: Situation) -> Said:
         _doing(situation),
         (*(html.escape(text) for text in situation.refusals), *_warnings(situation)),
         tuple(_notes(situation)),
-        f"{name(situation.source)} → {name(situation.target)}",
+        _badge(situation),
         inert(situation),
         bool(situation.refusals),
     )
+
+
+def _badge(situation: Situation) -> str:
+    if not situation.alone:
+        return f"{name(situation.source)} → {name(situation.target)}"
+    others = [getattr(situation.settings, argument) for argument in _aggregated(situation.settings)]
+    return " + ".join(name(one) for one in (situation.target, *others))
 
 
 def name(checkpoint: str) -> str:
@@ -111,6 +125,21 @@ def name(checkpoint: str) -> str:
 
 
 def _doing(situation: Situation) -> str:
+    drawn = f"Drawn by {name(situation.target)}, without a source"
+    said = drawn if situation.alone else _with_a_source(situation)
+    others = [getattr(situation.settings, argument) for argument in _aggregated(situation.settings)]
+    if not others:
+        return said
+    until = f"{situation.settings.aggregation_ratio:.0%} of the steps"
+    return f"{said}, merged with {' and '.join(name(other) for other in others)} in the first {until}"
+
+
+def _aggregated(settings: Settings) -> list[str]:
+    """The arguments that name a further checkpoint."""
+    return [argument for argument in AGGREGATE if getattr(settings, argument) not in ("", NO_MIX)]
+
+
+def _with_a_source(situation: Situation) -> str:
     source, target = name(situation.source), name(situation.target)
     steps = "" if situation.steps is None else f" ({situation.steps} step{'s' * (situation.steps != 1)})"
     if situation.generated:
@@ -124,7 +153,9 @@ def _doing(situation: Situation) -> str:
 
 
 def _warnings(situation: Situation) -> list[str]:
-    settings, said = situation.settings, []
+    settings, said = situation.settings, list[str]()
+    if situation.alone:
+        return said if _aggregated(settings) else ["Nothing is aggregated: name a further checkpoint."]
     if situation.same and not settings.inversion_prompt.strip():
         said.append(
             "Source and target are the same checkpoint: that is for editing by prompt. For another style, choose as "
@@ -177,8 +208,20 @@ def inert(situation: Situation) -> frozenset[str]:
         names.add("region_blur")
     if settings.mix_checkpoint == NO_MIX:
         names.add("mix_weight")
+    names |= _inert_of_aggregation(situation)
     for kind in ("feature", "attention"):
         if getattr(settings, f"{kind}_ratio") == 0 or getattr(settings, f"{kind}_weight") == 0:
             names |= {f"{kind}_start", f"{kind}_weight"} if getattr(settings, f"{kind}_ratio") == 0 else set()
             names |= {f"{kind}_start", f"{kind}_ratio"} if getattr(settings, f"{kind}_weight") == 0 else set()
     return frozenset(names & {key for key, row in TABLE.items() if row.group is not Group.SWITCH})
+
+
+def _inert_of_aggregation(situation: Situation) -> set[str]:
+    named = _aggregated(situation.settings)
+    unnamed = [argument for argument in AGGREGATE if argument not in named]
+    inert_names = {key for key in TABLE if unnamed and key.startswith(tuple(unnamed)) and key not in AGGREGATE}
+    if not named:
+        inert_names |= {"aggregation_ratio", "aggregation_start"}
+    if situation.alone:
+        inert_names |= {key for key, row in TABLE.items() if row.group.section is not Section.AGGREGATION}
+    return inert_names

@@ -10,7 +10,8 @@ from typing import Any
 from modules import sd_models, sd_unet, shared
 
 from ...errors import DitailError
-from ...settings import AUTOMATIC, Settings
+from ...settings import AGGREGATION_ALONE, AUTOMATIC, Settings
+from ..aggregation.asked import find_further
 from ..cache import memory as cache
 from ..host.checkpoints import check_file, check_pair, find_source
 from ..host.samplers import adds_noise
@@ -40,9 +41,11 @@ def situation_of(settings: Settings, facts: Mapping[str, Any], *, img2img: bool)
     """
     target = _target(facts)
     refusals = _of_options(img2img=img2img)
-    source = target
+    source, further = target, list[Any]()
+    alone = settings.aggregation == AGGREGATION_ALONE
     try:
-        source = find_source(settings.source_checkpoint, target)
+        further = _further(settings, target)
+        source = target if alone else find_source(settings.source_checkpoint, target)
         if source is not target and source.filename != target.filename and _is_loaded(target):
             check_pair(check_file(source), source, shared.sd_model, _vae(settings), needs_vae=False)
     except DitailError as error:
@@ -53,13 +56,14 @@ def situation_of(settings: Settings, facts: Mapping[str, Any], *, img2img: bool)
     loads = [] if _is_loaded(target) else [target]
     if not same and not kept and not is_in_memory(source):
         loads.append(source)
+    loads += [one for one in further if not is_in_memory(one)]
     steps = _steps(facts, img2img=img2img)
     return Situation(
         settings=settings,
         img2img=img2img,
         target=target.name,
         source=settings.source_checkpoint if refusals and same and not _is_same(settings) else source.name,
-        same=same and not refusals,
+        same=same and not refusals and not alone,
         picture=_known(facts, "picture", bool),
         steps=steps,
         sampler=sampler,
@@ -71,6 +75,12 @@ def situation_of(settings: Settings, facts: Mapping[str, Any], *, img2img: bool)
         kept=kept,
         raised=_known(facts, "raised", float),
     )
+
+
+def _further(settings: Settings, target: Any) -> list[Any]:
+    """The further checkpoints; what is wrong with them is known only beside the target."""
+    asked = find_further(settings, shared.sd_model) if _is_loaded(target) else None
+    return [] if asked is None else [one.info for one in asked.models]
 
 
 def _target(facts: Mapping[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ditail_ext.settings import Settings
+from ditail_ext.settings import AGGREGATE, Settings
 
 USUAL: dict[str, Any] = {
     "img2img": True,
@@ -58,6 +58,34 @@ def test_a_good_situation_has_one_sentence(words):
 )
 def test_what_will_happen(words, more: dict[str, Any], doing: str):
     assert plain(words(**more).doing) == doing
+
+
+@pytest.mark.parametrize(
+    ("settings", "doing", "badge"),
+    [
+        (
+            {"aggregate_1": "real.ckpt"},
+            "This picture → inverted by real (20 steps) → redrawn by water, merged with real in the first 20% of the "
+            "steps",
+            "real → water",
+        ),
+        (
+            {"aggregation": "alone", "aggregate_2": "real.ckpt", "aggregation_ratio": 0.5},
+            "Drawn by water, without a source, merged with real in the first 50% of the steps",
+            "water + real",
+        ),
+        ({"aggregation": "alone"}, "Drawn by water, without a source", "water"),
+    ],
+)
+def test_further_checkpoints(words, settings: dict[str, Any], doing: str, badge: str):
+    said = words(settings, prompt=False)
+    assert (plain(said.doing), plain(said.badge)) == (doing, badge)
+    named = [name for name in AGGREGATE if settings.get(name)]
+    assert ("positive_scale" in said.inert) == ("aggregation" in settings)
+    assert [name for name in AGGREGATE if f"{name}_weight" not in said.inert] == named
+    assert ("aggregation_ratio" in said.inert) == (not named)
+    if "aggregation" in settings:
+        assert said.warnings == (() if named else ("Nothing is aggregated: name a further checkpoint.",))
 
 
 @pytest.mark.parametrize(
@@ -131,4 +159,5 @@ def test_names_are_text_and_not_markup(words):
     ],
 )
 def test_controls_without_effect(words, settings: dict[str, Any], more: dict[str, Any], inert: set[str]):
-    assert words(settings, **more).inert == inert
+    inert_now = {name for name in words(settings, **more).inert if not name.startswith("aggregat")}
+    assert inert_now == inert

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core import Level
 from ...errors import AggregationError
-from ..host.samplers import SamplerPlan
+
+if TYPE_CHECKING:
+    from ..host.samplers import SamplerPlan
 
 _FIRST_TWICE = ("PLMS",)
 """Samplers that look ahead once, in their first step."""

@@ -58,8 +58,9 @@ class SecondModel:
         tiles = sd_hijack.model_hijack.circular_enabled
         with ExitStack() as stack:
             waits = stack.enter_context(target_waiting(0 if self._stays else self.nbytes))
+            self._stays = stay and not waits
             self.state.install()
-            stack.callback(self._rest, target, stay=stay and not waits)
+            stack.callback(self._rest, target)
             self._move_to_device(stack, target.model)
             # What the options say of the noise schedule may have changed since the model was made.
             sd_models.apply_alpha_schedule_override(self.model)
@@ -81,13 +82,12 @@ class SecondModel:
         stack.callback(sd_models.send_model_to_cpu, self.model)  # before the target comes back
         sd_models.send_model_to_device(self.model)
 
-    def _rest(self, target: LoadedState, *, stay: bool) -> None:
+    def _rest(self, target: LoadedState) -> None:
         """Leave the host's variables to the target, and the device unless it may stay there."""
         _tile(self.model, False)
         self.state = LoadedState.now()
         target.install()
-        self._stays = stay
-        if not stay:
+        if not self._stays:
             self._leave_device()
 
     def leave(self) -> None:

@@ -168,6 +168,31 @@ def test_with_room_for_both_the_target_stays_where_it_is(webui: SimpleNamespace,
     assert second.nbytes == sum(tensor.numel() * 4 for tensor in second.model.parameters())
 
 
+def test_a_model_that_stays_is_moved_once(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 2**40)
+    second = webui.module.load_beside(info("source"))
+    for room in (2**40, webui.module.WORKING_BYTES):  # its own weights take what was free
+        free(webui, monkeypatch, room)
+        with second.at_work(stay=True):
+            assert (second.model.place, webui.data.first.place) == ("device", "device")
+        assert second.model.place == "device"
+        assert webui.data.sd_model is webui.data.first
+    second.leave()
+    assert second.model.place == "cpu"
+    assert [entry for entry in webui.log if entry.startswith("target")] == []
+
+
+def test_without_room_two_models_take_turns(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 0)
+    second, target = webui.module.load_beside(info("source")), webui.data.first
+    for _ in range(2):
+        with second.at_work(stay=True):
+            assert (second.model.place, target.place) == ("device", "cpu")
+        assert (second.model.place, target.place) == ("cpu", "device")
+    second.leave()
+    assert second.model.place == "cpu"
+
+
 def test_without_room_its_weights_wait_in_main_memory(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
     free(webui, monkeypatch, 0)
     before, target = webui.state(), webui.data.first

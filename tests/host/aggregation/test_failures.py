@@ -53,8 +53,20 @@ def test_refused_before_anything_is_loaded(
     assert probe.state() == before
 
 
-@pytest.mark.parametrize("kind", ["RuntimeError", "OutOfMemoryError", "KeyError"])
-@pytest.mark.parametrize("at", [1, 2, 3, 6])
+@pytest.mark.parametrize(
+    ("kind", "at"),
+    [
+        ("RuntimeError", 1),
+        ("OutOfMemoryError", 2),
+        ("KeyError", 3),
+        ("RuntimeError", 6),
+        *(
+            pytest.param(kind, at, marks=pytest.mark.slow)
+            for kind in ("OutOfMemoryError", "KeyError")
+            for at in (1, 6)
+        ),
+    ],
+)
 def test_an_exception_in_any_call_leaves_nothing(webui: WebUI, probe: Probe, kind: str, at: int):
     """Calls are the target's and the further checkpoint's by turns."""
     plain = webui.with_alpha().pixels
@@ -84,8 +96,17 @@ def test_a_load_that_fails_leaves_nothing(webui: WebUI, probe: Probe, kind: str)
     assert webui.with_alpha().pixels == plain
 
 
-@pytest.mark.parametrize("stop", ["interrupt", "skip", "stop_generating"])
-@pytest.mark.parametrize("at", [1, 2, 4, 6])
+@pytest.mark.parametrize(
+    ("stop", "at"),
+    [
+        ("interrupt", 1),
+        ("skip", 2),
+        ("stop_generating", 4),
+        ("interrupt", 6),
+        *(pytest.param("skip", at, marks=pytest.mark.slow) for at in (1, 4, 6)),
+        *(pytest.param("interrupt", at, marks=pytest.mark.slow) for at in (2, 4)),
+    ],
+)
 def test_stopped_at_any_call(webui: WebUI, probe: Probe, stop: str, at: int):
     plain = webui.with_alpha().pixels
     before = probe.state()

@@ -12,6 +12,7 @@ from ..settings import CONTENT_GENERATED, CONTENT_PICTURE, Settings
 from . import notes
 from .host import foreign
 from .host.checkpoints import check_file, check_pair, find_source, find_vae
+from .host.kinds import require_known
 from .host.model import schedule_of, unet_of
 from .host.preparation import generated_frame, prepare_img2img, prepare_txt2img
 from .host.samplers import plan_sampler
@@ -125,6 +126,7 @@ def refuse_unsupported(p: Any) -> None:
     Raises:
         UnsupportedModelError: the target is of a kind, or an option is on, that Ditail cannot work with.
     """
+    require_known(shared.sd_model)
     find_sites(unet_of(shared.sd_model))
     if p.get_token_merging_ratio():
         raise UnsupportedModelError("Ditail does not work with token merging; set the token merging ratio to 0.")

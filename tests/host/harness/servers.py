@@ -22,6 +22,7 @@ SETUPS = {
     "lowvram": Setup(flags=("--lowvram",)),
     "real": Setup(real=True),
     "half": Setup(precision=("--precision", "half")),
+    "reforge": Setup(host="reforge", precision=()),
 }
 """By key, the longest-running first.
 

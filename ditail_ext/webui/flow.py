@@ -10,11 +10,10 @@ from ..core import find_sites
 from ..errors import SettingsError, UnsupportedModelError
 from ..settings import CONTENT_GENERATED, CONTENT_PICTURE, Settings
 from . import notes
-from .host import foreign
+from .host import foreign, kinds
 from .host.checkpoints import check_file, check_pair, find_source, find_vae
-from .host.kinds import require_known
 from .host.model import schedule_of, unet_of
-from .host.preparation import generated_frame, prepare_img2img, prepare_txt2img
+from .host.preparation import Preparation, generated_frame, prepare_img2img, prepare_txt2img
 from .host.samplers import plan_sampler
 from .request.arguments import Request
 from .source import models
@@ -59,17 +58,23 @@ def begin(p: Any, request: Request) -> InjectedSampling:
         DitailError: the request cannot be fulfilled.
     """
     settings = request.settings
-    img2img = isinstance(p, processing.StableDiffusionProcessingImg2Img)
     refuse_unsupported(p)
-    generated = not img2img and _is_generated(request)
+    generated = not _is_img2img(p) and _is_generated(request)
     source = _source(settings, needs_vae=not generated or settings.show_content)
-    sd_models.apply_alpha_schedule_override(p.sd_model, p)
+    # The WebUI's has its effect here and now; another host has the schedule in force after it has made the sampler.
+    schedule = kinds.of(p.sd_model).schedule_of(p, p.sd_model)
     mix = find_mix(settings, p.sd_model)
     no_mix = None if mix is not None else why_no_mix(settings)
     notes.say_what_has_no_effect(p, request, no_mix=no_mix, generated=generated)
-    if generated:
-        return _generate(p, request, source, mix)
-    prepared = prepare_txt2img(p, request.picture) if request.picture is not None else prepare_img2img(p)
+    prepared = None if generated or request.picture is not None else prepare_img2img(p)
+    with schedule:
+        if generated:
+            return _generate(p, request, source, mix)
+        return _invert(p, request, source, mix, prepared or prepare_txt2img(p, request.picture))
+
+
+def _invert(p: Any, request: Request, source: Source, mix: Mix | None, prepared: Preparation) -> InjectedSampling:
+    settings, img2img = request.settings, _is_img2img(p)
     refuse_tiles(p, prepared.sampler)
     plan = plan_sampler(p, prepared.sampler, schedule_of(p.sd_model), img2img=img2img)
     region = region_of(p, request, prepared.frame)
@@ -79,6 +84,10 @@ def begin(p: Any, request: Request) -> InjectedSampling:
     p.extra_generation_params.update(notes.parameters_of(p, request, source, plan, mix))
     notes.say_of_the_start(p, plan)
     return InjectedSampling(p, TargetPart(settings, plan, sources, times, region, mix=mix))
+
+
+def _is_img2img(p: Any) -> bool:
+    return isinstance(p, processing.StableDiffusionProcessingImg2Img)
 
 
 def _is_generated(request: Request) -> bool:
@@ -126,7 +135,7 @@ def refuse_unsupported(p: Any) -> None:
     Raises:
         UnsupportedModelError: the target is of a kind, or an option is on, that Ditail cannot work with.
     """
-    require_known(shared.sd_model)
+    kinds.require_known(shared.sd_model)
     find_sites(unet_of(shared.sd_model))
     if p.get_token_merging_ratio():
         raise UnsupportedModelError("Ditail does not work with token merging; set the token merging ratio to 0.")

@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from modules import devices, extra_networks, sd_hijack, shared
+from modules import devices, extra_networks, sd_hijack, sd_models, shared
 from torch import nn
 
 from ...errors import SettingsError
+from . import kinds
 
 logger = logging.getLogger("ditail")
 
@@ -37,7 +38,8 @@ def none_active() -> Iterator[None]:
     try:
         for active in lists:
             active.clear()
-        yield
+        with _none_merged():
+            yield
     finally:
         for active, before in zip(lists, kept, strict=True):
             active[:] = before
@@ -81,12 +83,19 @@ def _forgotten_afterwards() -> Iterator[None]:
     in_memory = _lora_memory()
     known_before = set(in_memory)
     try:
-        yield
+        with _none_merged():
+            yield
     finally:
         for found in _active_lists():
             found.clear()
         for name in set(in_memory) - known_before:
             in_memory.pop(name, None)
+
+
+def _none_merged() -> AbstractContextManager[None]:
+    """A context in which the model that is loaded for the host has no LoRAs, where models themselves have them."""
+    model = sd_models.model_data.sd_model
+    return kinds.of(model).without_networks(model)
 
 
 def _activate(tags: Mapping[str, Sequence[Any]]) -> None:
@@ -172,12 +181,13 @@ def active_now() -> list[list[Any]]:
 
 
 @torch.no_grad()
-def unmerge(unet: nn.Module) -> None:
+def unmerge(model: Any, unet: nn.Module) -> None:
     """Give a UNet's layers back their own weights, and let the host forget its copies of these.
 
-    The host merges active LoRAs into a layer's weights when the layer is called, from a copy that it made of them at
+    The WebUI merges active LoRAs into a layer's weights when the layer is called, from a copy that it made of them at
     the first time. After this it does both anew.
     """
+    kinds.of(model).unmerge(model)
     module = _lora_module()
     if module is None:
         return
@@ -186,6 +196,11 @@ def unmerge(unet: nn.Module) -> None:
         if any(backup is not None for backup in backups):
             module.network_restore_weights_from_backup(layer)
             module.network_reset_cached_weight(layer)
+
+
+def merge(model: Any) -> None:
+    """Put active LoRAs in force again after :func:`unmerge`, where the host does not do it at a layer's call."""
+    kinds.of(model).merge(model)
 
 
 def _changed(filename: str | None) -> int:

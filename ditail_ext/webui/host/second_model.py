@@ -8,16 +8,17 @@ moved as the host moves a model, in the same object.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from modules import devices, lowvram, paths_internal, script_callbacks, sd_hijack, sd_models, sd_vae, shared
-from torch import nn
 
 from ...core import free_bytes, is_out_of_memory
 from ...errors import CheckpointError
+from . import kinds
 from .loaded import LoadedState, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
 
 logger = logging.getLogger("ditail")
@@ -48,15 +49,16 @@ class SecondModel:
     def at_work(self) -> Iterator[Any]:
         """A context in which the host takes this model, which it yields, for the loaded one."""
         target = LoadedState.now()
-        tiles = sd_hijack.model_hijack.circular_enabled
+        kind = kinds.of(self.model)
+        tiles = kind.tiles(target.model)
         with ExitStack() as stack:
             stack.enter_context(target_waiting(self.nbytes))
             self.state.install()
             stack.callback(self._rest, target)
             self._move_to_device(stack, target.model)
             # What the options say of the noise schedule may have changed since the model was made.
-            sd_models.apply_alpha_schedule_override(self.model)
-            _tile(self.model, tiles)
+            stack.enter_context(kind.schedule_of(None, self.model))
+            kind.tile(self.model, tiles)
             stack.enter_context(embeddings_of(self.model))
             yield self.model
 
@@ -75,7 +77,7 @@ class SecondModel:
 
     def _rest(self, target: LoadedState) -> None:
         """Leave the device and the host's variables to the target."""
-        _tile(self.model, False)
+        kinds.of(self.model).tile(self.model, False)
         self.state = LoadedState.now()
         target.install()
         if devices.device.type != "cpu":
@@ -83,7 +85,7 @@ class SecondModel:
 
     def release(self) -> None:
         """Give the weights' memory back, as the host does with a model that it throws away."""
-        sd_models.send_model_to_trash(self.model)
+        kinds.of(self.model).release(self.model)
 
 
 def load_beside(info: Any) -> SecondModel:
@@ -223,6 +225,9 @@ def _among_ourselves() -> Iterator[None]:
         _replace(undo, hijack, "apply_optimizations", lambda option=None: None)
         _replace(undo, hijack.embedding_db, "load_textual_inversion_embeddings", lambda force_reload=False: None)
         _replace(undo, script_callbacks, "model_loaded_callback", _tell_the_host_s_own)
+        encoders = sys.modules.get("modules.sd_text_encoder")
+        if encoders is not None:  # reForge would throw the target's text encoder away
+            _replace(undo, encoders, "apply_text_encoder", lambda option=None: None)
         yield
 
 
@@ -236,13 +241,6 @@ def _tell_the_host_s_own(model: Any) -> None:
     for entry in script_callbacks.ordered_callbacks("model_loaded"):
         if Path(entry.script).is_relative_to(paths_internal.extensions_builtin_dir):
             entry.callback(model)
-
-
-def _tile(model: Any, enabled: bool) -> None:
-    """Do to a second model what the host did to the target for tiling pictures; it counts on one model only."""
-    for module in model.modules():
-        if type(module) is nn.Conv2d:
-            module.padding_mode = "circular" if enabled else "zeros"
 
 
 def first_line(error: BaseException) -> str:

@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from ....errors import UnsupportedModelError
+from .a1111 import A1111
+from .protocol import Kind
 
-__all__ = ["require_known"]
+__all__ = ["Kind", "of", "require_known"]
+
+_A1111 = A1111()
+
+
+def of(model: Any) -> Kind:
+    """The kind of host that a model belongs to; the WebUI's where nothing says otherwise."""
+    if not hasattr(model, "forge_objects"):
+        return _A1111
+    return _patched() or _A1111
 
 
 def require_known(model: Any) -> None:
@@ -21,8 +32,18 @@ def require_known(model: Any) -> None:
     Raises:
         UnsupportedModelError: it does not.
     """
-    if hasattr(model, "forge_objects") or not callable(getattr(model, "apply_model", None)):
+    kind = _patched() if hasattr(model, "forge_objects") else _A1111
+    if kind is None or not kind.fits(model):
         raise UnsupportedModelError(
-            "This is neither AUTOMATIC1111's WebUI nor another host that Ditail knows: its sampler asks the UNet in a "
-            "way of its own, and nothing would be injected; use AUTOMATIC1111's WebUI 1.10, or switch Ditail off here."
+            "This is none of the hosts that Ditail knows: its sampler asks the UNet in a way of its own, and nothing "
+            "would be injected; use AUTOMATIC1111's WebUI 1.10 or reForge, or switch Ditail off here."
         )
+
+
+def _patched() -> Any:
+    """reForge's kind; ``None`` where the host has nothing of what it needs."""
+    try:
+        from .patcher import Patched
+    except ImportError:
+        return None
+    return Patched()

@@ -66,7 +66,7 @@ class RunTracer:
         def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
             if self._latents and x.shape[-2:] != self._latents[0].shape[-2:]:
                 raise InjectionError(
-                    "This sampler works on the picture in several sizes; choose one that keeps the size (not a 'Dy' or "
+                    "This sampler works on the picture in several sizes; choose one that keeps it (not a 'Dy' or "
                     "'SMEA' one)."
                 )
             self._rows = []

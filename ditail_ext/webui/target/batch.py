@@ -100,7 +100,6 @@ class InjectedBatch:
             around: a context for the time in which the sampler's function runs.
         """
         denoiser = sampler.model_wrap_cfg
-        self._refuse_patches()
         shape = self._latents.shape
         if shape[1:] != tuple(noise.shape[1:]) or len(self._images) != noise.shape[0]:
             raise InjectionError(
@@ -185,6 +184,7 @@ class InjectedBatch:
         def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
             if stop_asked() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
                 return forward(x, sigma, **kwargs)
+            self._refuse_patches()
             require_same_size(x, self._latents.shape)
             source = self._latents.at(self._evaluation, read(float(sigma.flatten()[0])))
             self._step = self._plan.step_at(source.level.sigma)

@@ -21,6 +21,7 @@ from ...errors import DitailError, InjectionError
 from ...settings import Settings
 from ..cache.keys import KEY
 from ..failure import raise_visibly, visible
+from ..host import kinds
 from ..host.model import encode_prompt, unet_of
 from ..host.progress import InversionStopped
 from ..host.samplers import SamplerPlan
@@ -138,6 +139,7 @@ class InjectedSampling:
             told = InjectionError("Ditail was stopped before the picture was begun; generate again.")
             raise visible(told) from stopped
         except (DitailError, RuntimeError, MemoryError) as error:
+            kinds.of(shared.sd_model).after_failure(shared.sd_model)
             raise_visibly(error)
         finally:
             features.make_room()

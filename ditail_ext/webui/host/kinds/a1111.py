@@ -89,6 +89,9 @@ class A1111:
         sd_models.apply_alpha_schedule_override(*((model,) if p is None else (model, p)))
         return nullcontext()
 
+    def after_failure(self, model: Any) -> None:
+        """Nothing that the next request does not set anew."""
+
     def tiles(self, model: Any) -> bool:
         """The host counts on one model only."""
         return bool(sd_hijack.model_hijack.circular_enabled)

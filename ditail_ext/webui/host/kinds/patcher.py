@@ -133,6 +133,13 @@ class Patched:
         """The host changes both of its tables only around its own ``p.sample``."""
         return _zero_terminal_snr(p, model) if _wants_zero_terminal_snr(model) else nullcontext()
 
+    def after_failure(self, model: Any) -> None:
+        """Its two tables of noise levels, which it would take for the original ones next time."""
+        if hasattr(model, "sigmas_original"):
+            _real(model).model_sampling.set_sigmas(model.sigmas_original)
+        if hasattr(model, "alphas_cumprod_original"):
+            model.alphas_cumprod = model.alphas_cumprod_original
+
     def tiles(self, model: Any) -> bool:
         """Each model says it of itself."""
         return bool(model.tiling_enabled)

@@ -73,6 +73,9 @@ class Kind(Protocol):
     def schedule_of(self, p: Any, model: Any) -> AbstractContextManager[None]:
         """A context in which a model has the noise schedule that it will be sampled with, by the host's options."""
 
+    def after_failure(self, model: Any) -> None:
+        """Undo what the host does to a model around its ``p.sample``, and leaves where that fails."""
+
     def tiles(self, model: Any) -> bool:
         """Whether a model makes pictures that tile."""
 

@@ -12,10 +12,10 @@ from ..settings import AGGREGATION_ALONE, CONTENT_GENERATED, CONTENT_PICTURE, Se
 from . import notes
 from .aggregation.asked import Asked, find_further, refuse_what_cannot_merge
 from .aggregation.merged import AggregatedBatches
-from .host import foreign
+from .host import foreign, kinds
 from .host.checkpoints import check_file, check_pair, find_source, find_vae
 from .host.model import schedule_of, unet_of
-from .host.preparation import generated_frame, prepare_img2img, prepare_txt2img
+from .host.preparation import Preparation, generated_frame, prepare_img2img, prepare_txt2img
 from .host.samplers import SamplerPlan, plan_sampler
 from .request.arguments import Request
 from .source import models
@@ -61,20 +61,28 @@ def begin(p: Any, request: Request) -> TargetSampling:
         DitailError: the request cannot be fulfilled.
     """
     settings = request.settings
-    img2img = isinstance(p, processing.StableDiffusionProcessingImg2Img)
     refuse_unsupported(p)
     asked = find_further(settings, p.sd_model)
     if settings.aggregation == AGGREGATION_ALONE:
         return _aggregate(p, request, asked)
-    generated = not img2img and _is_generated(request)
+    generated = not _is_img2img(p) and _is_generated(request)
     source = _source(settings, needs_vae=not generated or settings.show_content)
-    sd_models.apply_alpha_schedule_override(p.sd_model, p)
+    # The WebUI's has its effect here and now; another host has the schedule in force after it has made the sampler.
+    schedule = kinds.of(p.sd_model).schedule_of(p, p.sd_model)
     mix = find_mix(settings, p.sd_model)
     no_mix = None if mix is not None else why_no_mix(settings)
     notes.say_what_has_no_effect(p, request, no_mix=no_mix, generated=generated)
-    if generated:
-        return _generate(p, request, source, mix, asked)
-    prepared = prepare_txt2img(p, request.picture) if request.picture is not None else prepare_img2img(p)
+    prepared = None if generated or request.picture is not None else prepare_img2img(p)
+    with schedule:
+        if generated:
+            return _generate(p, request, source, mix, asked)
+        return _invert(p, request, source, mix, asked, prepared or prepare_txt2img(p, request.picture))
+
+
+def _invert(
+    p: Any, request: Request, source: Source, mix: Mix | None, asked: Asked | None, prepared: Preparation
+) -> TargetSampling:
+    settings, img2img = request.settings, _is_img2img(p)
     refuse_tiles(p, prepared.sampler)
     plan = _planned(p, prepared.sampler, asked, img2img=img2img)
     region = region_of(p, request, prepared.frame)
@@ -109,15 +117,18 @@ def _aggregate(p: Any, request: Request, asked: Asked | None) -> TargetSampling:
             "aggregation",
             f"aggregation is '{AGGREGATION_ALONE}', but there is no further checkpoint; name one in aggregate_1.",
         )
-    img2img = isinstance(p, processing.StableDiffusionProcessingImg2Img)
     sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
     refuse_tiles(p, sampler)
-    sd_models.apply_alpha_schedule_override(p.sd_model, p)
-    plan = _planned(p, sampler, asked, img2img=img2img)
+    with kinds.of(p.sd_model).schedule_of(p, p.sd_model):
+        plan = _planned(p, sampler, asked, img2img=_is_img2img(p))
     notes.say_what_aggregation_leaves_out(p, request)
     p.extra_generation_params.update(notes.parameters_of_aggregation(p, request, asked))
     times = of_this_device()
     return TargetSampling(_beside(None, asked, plan, times), times)
+
+
+def _is_img2img(p: Any) -> bool:
+    return isinstance(p, processing.StableDiffusionProcessingImg2Img)
 
 
 def _is_generated(request: Request) -> bool:
@@ -166,6 +177,7 @@ def refuse_unsupported(p: Any) -> None:
     Raises:
         UnsupportedModelError: the target is of a kind, or an option is on, that Ditail cannot work with.
     """
+    kinds.require_known(shared.sd_model)
     find_sites(unet_of(shared.sd_model))
     if p.get_token_merging_ratio():
         raise UnsupportedModelError("Ditail does not work with token merging; set the token merging ratio to 0.")

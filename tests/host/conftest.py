@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from harness.hosts import HOSTS, find_host, python_of
 from harness.models import checkpoints
 from harness.pages.browser import NO_BROWSER, NO_SELENIUM
 from harness.probe import Probe
-from harness.server import NO_EXTENSIONS, WebUI, find_webui, webui_python
+from harness.server import NO_EXTENSIONS, WebUI, find_webui
 from harness.servers import SETUPS, Servers, key_of, keys_of
 
 NO_WEBUI = "no WebUI found: set WEBUI_DIR to an installed AUTOMATIC1111 WebUI 1.10 to run tests/host"
@@ -44,8 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in mine:
         item.add_marker(pytest.mark.host)
         item.add_marker(pytest.mark.xdist_group(key_of(item)))
-        if find_webui() is None:
-            item.add_marker(pytest.mark.skip(reason=NO_WEBUI))
+        host = SETUPS[key_of(item)].host
+        if find_host(host) is None:
+            item.add_marker(pytest.mark.skip(reason=_missing(host)))
     order = list(SETUPS)
     mine.sort(key=lambda item: order.index(key_of(item)))
     items[:] = [*mine, *(item for item in items if not is_here(item))]
@@ -64,9 +66,13 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line that nobody overlooks, for each thing that was missing."""
     skipped = {str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])}
-    for missing in (NO_WEBUI, NO_BROWSER, NO_SELENIUM, NO_EXTENSIONS):
+    for missing in (*map(_missing, HOSTS), NO_BROWSER, NO_SELENIUM, NO_EXTENSIONS):
         if any(missing in reason for reason in skipped):
             terminalreporter.write_line(f"NOT TESTED: {missing}", red=True, bold=True)
+
+
+def _missing(host: str) -> str:
+    return NO_WEBUI if host == "webui" else HOSTS[host].missing
 
 
 def recipe(*names: str) -> str:
@@ -95,7 +101,7 @@ def family_files(model_files: Path, pytestconfig: pytest.Config) -> Path:
             webui = find_webui()
             assert webui is not None
             maker = _HERE / "harness" / "models" / "make_open_clip.py"
-            command = [webui_python(webui), maker, webui, model_files / "text-encoder", files]
+            command = [python_of(webui), maker, webui, model_files / "text-encoder", files]
             made = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
             assert made.returncode == 0, made.stderr[-2000:]
             (files / "complete").touch()

@@ -13,7 +13,7 @@ from ...core import InversionRule, Prompts, invert, sample
 from ...settings import Settings
 from ..host import networks
 from ..host.checkpoints import check_file, check_pair, find_source, find_vae
-from ..host.model import encode_picture, noise_predictor, precision, schedule_of
+from ..host.model import encode_picture, noise_predictor, precision, ready, schedule_of
 from ..host.progress import InversionProgress
 from ..source.at_work import Source, at_work, require_numbers
 from ..source.generator import decoded
@@ -65,7 +65,7 @@ def preview(question: Question, settings: Settings, steps: int) -> Preview:
         latent = encode_picture(model, question.picture.pixels)
         schedule, predict = schedule_of(model), noise_predictor(model)
         levels, clean = schedule.ddim_levels(steps), schedule.at_timestep(0)
-        with precision():
+        with precision(), ready(model, latent):
             inverted = invert(
                 predict,
                 latent,

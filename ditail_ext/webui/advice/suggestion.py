@@ -16,7 +16,7 @@ from ...core import Ranking, Sureness, levels_of, noise_errors, noise_like, rank
 from ...errors import CheckpointError, DitailError
 from ..cache.keys import key_of
 from ..host.checkpoints import check_file, check_pair
-from ..host.model import encode_picture, noise_predictor, precision, schedule_of
+from ..host.model import encode_picture, noise_predictor, precision, ready, schedule_of
 from ..host.progress import InversionStopped, SourceProgress
 from ..source.at_work import Source, at_work, require_numbers
 from ..source.prompts import condition_of
@@ -129,7 +129,7 @@ def _errors_of(info: Any, question: Question, latent: Tensor, progress: _Progres
     width, height = question.size
     with at_work(source, None, progress, of_this_device()) as model:
         cond = condition_of(model, question.prompts.positive, width=width, height=height)
-        with precision():
+        with precision(), ready(model, latent):
             levels = levels_of(schedule_of(model))
             found = noise_errors(noise_predictor(model), latent, noise_like(latent), levels, cond)
         require_numbers(source, latent.new_tensor(found))

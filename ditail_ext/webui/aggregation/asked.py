@@ -10,12 +10,13 @@ from modules import shared
 from modules.processing_scripts.comments import strip_comments
 
 from ...core import Aggregation, Slerp, Window
-from ...errors import AggregationError
+from ...errors import AggregationError, UnsupportedModelError
 from ...settings import AGGREGATE, NO_MIX, Settings
 from ..cache import identity
-from ..host import networks
+from ..host import kinds
 from ..host.checkpoints import check_families, check_file, find_checkpoint
 from ..host.samplers import SamplerPlan
+from ..host.tags import check_tags, strip_tags
 
 WITHOUT_A_STEP_OF_THEIR_OWN = {
     "DPM fast": "makes steps of different orders",
@@ -85,6 +86,11 @@ def find_further(settings: Settings, target: Any) -> Asked | None:
     named = [argument for argument in AGGREGATE if getattr(settings, argument) not in ("", NO_MIX)]
     if not named:
         return None
+    if not kinds.of(target).several_models:
+        raise UnsupportedModelError(
+            f"{named[0]}: several checkpoints side by side work in AUTOMATIC1111's WebUI alone; choose "
+            f"'{NO_MIX}' here."
+        )
     if settings.aggregation_start >= settings.aggregation_ratio:
         raise AggregationError(
             f"aggregation_ratio: merging would end at {settings.aggregation_ratio:g}, before it begins at "
@@ -109,8 +115,8 @@ def _further(settings: Settings, argument: str, target: Any) -> Further:
         own = getattr(settings, f"{argument}_{name}")
         # The main prompts are rid of comments by the host; these it has never seen.
         commented = bool(getattr(shared.opts, "enable_prompt_comments", False))
-        text, found = networks.strip_tags(strip_comments(own) if commented else own)
-        networks.check_tags(found, f"{argument}_{name}")
+        text, found = strip_tags(strip_comments(own) if commented else own)
+        check_tags(found, f"{argument}_{name}")
         texts.append(text.strip())
         for kind, params in found.items():
             tags.setdefault(kind, []).extend(params)

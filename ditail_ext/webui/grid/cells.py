@@ -19,6 +19,7 @@ from ..aggregation.asked import further_files
 from ..cache import identity
 from ..cache.keys import key_of
 from ..host import networks
+from ..host.tags import strip_tags
 from ..panel.xyz import OVERRIDES
 from ..request.arguments import Request
 from ..target.mix import mix_file
@@ -75,7 +76,7 @@ def told_to_sources(p: Any, request: Request, styles: Sequence[Style]) -> str | 
         return request.settings.inversion_prompt
     prompt = _styled_prompts(p)[0]
     has_picture = request.picture is not None or getattr(p, "init_images", None)
-    return (networks.strip_tags(prompt)[0] if has_picture else prompt).strip()
+    return (strip_tags(prompt)[0] if has_picture else prompt).strip()
 
 
 def _styled_prompts(p: Any) -> list[str]:
@@ -102,7 +103,7 @@ def grid_facts(p: Any, own: slice, settings: Settings) -> dict[str, Any]:
     del arguments[own]
     prompts = _styled_prompts(p)
     overrides = {name: value for name, value in p.override_settings.items() if name != CHECKPOINT}
-    tags = [networks.strip_tags(prompt)[1] for prompt in prompts]
+    tags = [strip_tags(prompt)[1] for prompt in prompts]
     return {
         "request": fields,
         "prompts": prompts,
@@ -126,7 +127,7 @@ def _identity(style: Style) -> list[Any]:
     checkpoint = identity.of_checkpoint(style.info)
     file = style.info.sha256 or checkpoint[0]
     vae = sd_vae.resolve_vae(style.info.filename).vae
-    lora = networks.files_of(networks.strip_tags(style.tag)[1])
+    lora = networks.files_of(strip_tags(style.tag)[1])
     return [file, checkpoint[1:], identity.of_file(vae), style.tag, lora]
 
 

@@ -6,6 +6,7 @@ Others import these modules, and nothing else of the room.
 __all__ = [
     "checkpoints",
     "foreign",
+    "kinds",
     "loaded",
     "model",
     "networks",
@@ -14,4 +15,5 @@ __all__ = [
     "progress",
     "samplers",
     "second_model",
+    "tags",
 ]

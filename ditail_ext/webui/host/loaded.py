@@ -6,6 +6,7 @@ can only be built, or be at work, if these become its own for that time and are 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ _OPTIONS = ("sd_model_checkpoint", "sd_checkpoint_hash")
 
 def _variables() -> tuple[tuple[Any, tuple[str, ...]], ...]:
     """The host's objects, and their variables that belong to the loaded model."""
+    encoders = sys.modules.get("modules.sd_text_encoder")  # reForge's
     return (
         (sd_models.model_data, ("sd_model",)),
         (devices, ("dtype_unet", "fp8", "unet_needs_upcast")),
@@ -27,6 +29,7 @@ def _variables() -> tuple[tuple[Any, tuple[str, ...]], ...]:
         (sd_hijack.model_hijack, ("clip", "layers", "circular_enabled")),
         (sd_unet, ("original_forward",)),
         (shared, ("parallel_processing_allowed",)),
+        *([(encoders, ("current_text_encoder_option", "current_text_encoder"))] if encoders is not None else []),
     )
 
 
@@ -53,7 +56,8 @@ class LoadedState:
             vae,
             (model.cond_stage_model, list(model.modules()), False),
             (sd_unet.original_forward,),
-            (not model.lowvram,),
+            (not getattr(model, "lowvram", False),),
+            *cls.now()._values[6:],
         )
         return cls(model, values)
 
@@ -100,6 +104,9 @@ def among_ourselves() -> Iterator[None]:
         _replace(undo, hijack, "apply_optimizations", lambda option=None: None)
         _replace(undo, hijack.embedding_db, "load_textual_inversion_embeddings", lambda force_reload=False: None)
         _replace(undo, script_callbacks, "model_loaded_callback", _tell_the_host_s_own)
+        encoders = sys.modules.get("modules.sd_text_encoder")
+        if encoders is not None:  # reForge would throw the target's text encoder away
+            _replace(undo, encoders, "apply_text_encoder", lambda option=None: None)
         yield
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from modules import devices, prompt_parser, shared
 from torch import Tensor, nn
 
-from ...core import Condition, Levels, NoiseSchedule, Prediction, PredictNoise, expand_rows, timesteps_of, to_epsilon
+from ...core import Condition, Levels, NoiseSchedule, Prediction, PredictNoise, to_epsilon
 from ...errors import PictureError, UnsupportedModelError
+from . import kinds
 
 logger = logging.getLogger("ditail")
 
@@ -23,8 +23,8 @@ def unet_of(model: Any) -> nn.Module:
     Raises:
         UnsupportedModelError: it has none (SD3).
     """
-    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
-    if getattr(model, "is_sd3", False) or not isinstance(unet, nn.Module):
+    unet = None if getattr(model, "is_sd3", False) else kinds.of(model).unet(model)
+    if unet is None:
         raise UnsupportedModelError("This checkpoint has no UNet; choose an SD1.x, SD2.x or SDXL base checkpoint.")
     return unet
 
@@ -48,33 +48,32 @@ def precision() -> AbstractContextManager[Any]:
 
 
 def noise_predictor(model: Any, image_cond: Tensor | None = None) -> PredictNoise:
-    """Wrap the host's ``apply_model``, which moves weights where they belong under ``--medvram``.
+    """Wrap what the host has for asking the UNet; its weights have to be where it computes (see :func:`ready`).
 
     Args:
         model: the host's model.
         image_cond: what the host gives as ``c_concat``, of 1 or B rows; a placeholder unless it is an inpainting
             model.
     """
-    prediction = Prediction.V if getattr(model, "parameterization", "eps") == "v" else Prediction.EPSILON
+    kind = kinds.of(model)
+    prediction = Prediction.V if kind.predicts_v(model) else Prediction.EPSILON
 
     def predict_noise(latent: Tensor, level: Levels, cond: Condition) -> Tensor:
         rows = latent.to(devices.device)
-        output = model.apply_model(rows, timesteps_of(level, rows), condition_dict(cond, image_cond, rows))
+        output = kind.output(model, rows, level, cond, image_cond)
         return to_epsilon(prediction, output.to(latent), latent, level)
 
     return predict_noise
 
 
-def condition_dict(cond: Condition, image_cond: Tensor | None, rows: Tensor) -> dict[str, Any]:
-    """The condition in the form that the host's ``apply_model`` takes; it replaces entries, so never a shared one."""
-    count = rows.shape[0]
-    cond = expand_rows(cond, count)
-    if image_cond is None:
-        image_cond = rows.new_zeros(count, 5, 1, 1)
-    image_cond = image_cond if image_cond.shape[0] == count else image_cond[:1].expand(count, *image_cond.shape[1:])
-    if isinstance(cond, dict):
-        return {**cond, "c_concat": [image_cond]}
-    return {"c_crossattn": [cond], "c_concat": [image_cond]}
+def ready(model: Any, latent: Tensor) -> AbstractContextManager[None]:
+    """A context in which a model may be asked for noise estimates outside of the host's samplers.
+
+    Args:
+        model: the host's, at work, with the networks that it is to have.
+        latent: of the size that will be computed.
+    """
+    return kinds.of(model).ready(model, latent)
 
 
 def encode_prompt(model: Any, prompt: str, *, negative: bool, width: int, height: int, steps: int) -> Condition:
@@ -121,12 +120,12 @@ def encode_picture(model: Any, pictures: Tensor) -> Tensor:
     Raises:
         PictureError: the VAE computed something that is not a number.
     """
-    latent = _encoded(model, pictures, devices.dtype_vae)
+    latent = kinds.of(model).encode(model, pictures, devices.dtype_vae)
     safer = _safer_precision()
     if safer is not None and not bool(latent.isfinite().all()):
         logger.info("The VAE computed something that is not a number; encoding once more in %s", safer)
         try:
-            latent = _encoded(model, pictures, safer)
+            latent = kinds.of(model).encode(model, pictures, safer)
         finally:
             model.first_stage_model.to(devices.dtype_vae)
     if not bool(latent.isfinite().all()):
@@ -142,20 +141,6 @@ def encode_picture(model: Any, pictures: Tensor) -> Tensor:
     return latent
 
 
-def _encoded(model: Any, pictures: Tensor, dtype: torch.dtype) -> Tensor:
-    """Latents, float32, computed in a precision."""
-    model.first_stage_model.to(dtype)
-    as_the_host = dtype == devices.dtype_vae
-    signed = pictures.to(shared.device, dtype=dtype) * 2 - 1
-    latents = []
-    with devices.autocast() if as_the_host else devices.without_autocast(), _posterior_means():
-        for picture in signed:
-            encoded = model.encode_first_stage(picture[None])
-            mean = encoded if isinstance(encoded, Tensor) else encoded.mode()
-            latents.append(model.get_first_stage_encoding(mean))
-    return torch.cat(latents).float()
-
-
 def _safer_precision() -> torch.dtype | None:
     """What the host falls back to when a VAE in half precision computes no numbers; ``None`` if it does not."""
     if devices.dtype_vae != torch.float16:
@@ -163,16 +148,3 @@ def _safer_precision() -> torch.dtype | None:
     if shared.opts.auto_vae_precision_bfloat16:
         return torch.bfloat16
     return torch.float32 if shared.opts.auto_vae_precision else None
-
-
-@contextmanager
-def _posterior_means() -> Iterator[None]:
-    """Let sgm's VAE, which samples its posterior before anyone sees it, give the mean instead."""
-    from sgm.modules.distributions.distributions import DiagonalGaussianDistribution
-
-    sample = DiagonalGaussianDistribution.sample
-    DiagonalGaussianDistribution.sample = lambda self: self.mode()
-    try:
-        yield
-    finally:
-        DiagonalGaussianDistribution.sample = sample

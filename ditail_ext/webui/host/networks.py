@@ -9,26 +9,20 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from modules import devices, extra_networks, sd_hijack, shared
+from modules import devices, extra_networks, sd_hijack, sd_models, shared
 from torch import nn
 
 from ...errors import SettingsError
+from . import kinds
+from .tags import INVERSION_PROMPT
 
 logger = logging.getLogger("ditail")
-
-INVERSION_PROMPT = "inversion_prompt"
-
-
-def strip_tags(prompt: str) -> tuple[str, Mapping[str, Sequence[Any]]]:
-    """A prompt without its ``<lora:...>`` tags, and what the tags say, by kind of network."""
-    text, tags = extra_networks.parse_prompt(prompt)
-    return text, tags
 
 
 @contextmanager
@@ -57,7 +51,8 @@ def only(networks: Sequence[Sequence[Any]]) -> Iterator[None]:
     try:
         for active, wanted in zip(lists, networks or [[]] * len(lists), strict=True):
             active[:] = wanted
-        yield
+        with _none_merged():
+            yield
     finally:
         for active, before in zip(lists, kept, strict=True):
             active[:] = before
@@ -101,12 +96,19 @@ def _forgotten_afterwards() -> Iterator[None]:
     in_memory = _lora_memory()
     known_before = set(in_memory)
     try:
-        yield
+        with _none_merged():
+            yield
     finally:
         for found in _active_lists():
             found.clear()
         for name in set(in_memory) - known_before:
             in_memory.pop(name, None)
+
+
+def _none_merged() -> AbstractContextManager[None]:
+    """A context in which the model that is loaded for the host has no LoRAs, where models themselves have them."""
+    model = sd_models.model_data.sd_model
+    return kinds.of(model).without_networks(model)
 
 
 def _activate(tags: Mapping[str, Sequence[Any]], argument: str) -> None:
@@ -125,32 +127,6 @@ def _activate(tags: Mapping[str, Sequence[Any]], argument: str) -> None:
             said = "; ".join(complaints)
             raise SettingsError(argument, f"{argument}: {said}; take the network's tag out.")
         _require_loaded(kind, params, argument)
-
-
-def check_tags(tags: Mapping[str, Sequence[Any]], argument: str = INVERSION_PROMPT) -> None:
-    """Refuse tags that the host would understand by halves, or not at all, before anything is loaded.
-
-    Raises:
-        SettingsError: a network's strength is no number.
-    """
-    for kind, params in tags.items():
-        for one in params:
-            strengths = [*one.positional[1:3], *(one.named.get(name, "1") for name in ("te", "unet"))]
-            whole = [*one.positional[3:4], *([one.named["dyn"]] if "dyn" in one.named else [])]
-            if not all(_is(float, text) for text in strengths) or not all(_is(int, text) for text in whole):
-                tag = f"<{kind}:{':'.join(str(item) for item in one.items)}>"
-                raise SettingsError(
-                    argument,
-                    f"{argument}: {tag} has a strength that is no number; write it as <{kind}:name:0.8>.",
-                )
-
-
-def _is(kind: type, text: object) -> bool:
-    try:
-        kind(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _require_loaded(kind: str, params: Sequence[Any], argument: str) -> None:
@@ -192,12 +168,13 @@ def active_now() -> list[list[Any]]:
 
 
 @torch.no_grad()
-def unmerge(unet: nn.Module) -> None:
+def unmerge(model: Any, unet: nn.Module) -> None:
     """Give a UNet's layers back their own weights, and let the host forget its copies of these.
 
-    The host merges active LoRAs into a layer's weights when the layer is called, from a copy that it made of them at
+    The WebUI merges active LoRAs into a layer's weights when the layer is called, from a copy that it made of them at
     the first time. After this it does both anew.
     """
+    kinds.of(model).unmerge(model)
     module = _lora_module()
     if module is None:
         return
@@ -206,6 +183,11 @@ def unmerge(unet: nn.Module) -> None:
         if any(backup is not None for backup in backups):
             module.network_restore_weights_from_backup(layer)
             module.network_reset_cached_weight(layer)
+
+
+def merge(model: Any) -> None:
+    """Put active LoRAs in force again after :func:`unmerge`, where the host does not do it at a layer's call."""
+    kinds.of(model).merge(model)
 
 
 def _changed(filename: str | None) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modules import devices, sd_vae, shared
+from modules import sd_vae, shared
+from torch import nn
 
 from ...errors import CheckpointError
+from . import kinds
 from .second_model import first_line
 
 
@@ -28,21 +30,21 @@ def another_vae(model: Any, file: str | None) -> Iterator[None]:
     if file is None or file == getattr(model, "loaded_vae_file", None):
         yield
         return
-    own, named = model.first_stage_model, sd_vae.loaded_vae_file
-    other = copy.deepcopy(own)
-    for name in ("encode", "decode"):  # under --medvram these are the host's, and bound to the own VAE
-        vars(other).pop(name, None)
-    other._forward_pre_hooks.clear()
+    named = sd_vae.loaded_vae_file
     try:
-        try:
-            other.load_state_dict(sd_vae.load_vae_dict(file, map_location=shared.weight_load_location))
-        except Exception as error:  # what a damaged file makes the host's reader raise is anything
-            raise CheckpointError(
-                f"source_vae: {Path(file).name} could not be loaded ({type(error).__name__}: {first_line(error)}); "
-                "choose another VAE."
-            ) from error
-        model.first_stage_model = other.to(devices.device, devices.dtype_vae)
-        sd_vae.loaded_vae_file = file  # the host writes its name into infotexts
-        yield
+        with kinds.of(model).another_vae(model, functools.partial(_put, file)):
+            sd_vae.loaded_vae_file = file  # the host writes its name into infotexts
+            yield
     finally:
-        model.first_stage_model, sd_vae.loaded_vae_file = own, named
+        sd_vae.loaded_vae_file = named
+
+
+def _put(file: str, module: nn.Module) -> None:
+    """Read a VAE's weights into a module like it."""
+    try:
+        module.load_state_dict(sd_vae.load_vae_dict(file, map_location=shared.weight_load_location))
+    except Exception as error:  # what a damaged file makes the host's reader raise is anything
+        raise CheckpointError(
+            f"source_vae: {Path(file).name} could not be loaded ({type(error).__name__}: {first_line(error)}); "
+            "choose another VAE."
+        ) from error

@@ -89,6 +89,8 @@ def plan_sampler(p: Any, sampler: Any, schedule: NoiseSchedule, *, img2img: bool
     Raises:
         ScheduleError: the request leaves no step to be made.
     """
+    if hasattr(sampler, "scheduler_name"):  # some of reForge's are told it only when they sample
+        sampler.scheduler_name = p.scheduler
     read = LevelReader(sampler, schedule)
     if read.in_timesteps:
         values, end = _timesteps(p, sampler, img2img)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from modules import devices, lowvram, script_callbacks, sd_hijack, sd_models, sd_vae, shared
-from torch import nn
 
 from ...core import free_bytes, is_out_of_memory
 from ...errors import CheckpointError
+from . import kinds
 from .checkpoints import SOURCE
 from .loaded import LoadedState, among_ourselves, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
 
@@ -55,7 +55,8 @@ class SecondModel:
                 :meth:`leave` ends that.
         """
         target = LoadedState.now()
-        tiles = sd_hijack.model_hijack.circular_enabled
+        kind = kinds.of(self.model)
+        tiles = kind.tiles(target.model)
         with ExitStack() as stack:
             waits = stack.enter_context(target_waiting(0 if self._stays else self.nbytes))
             self._stays = stay and not waits
@@ -63,8 +64,8 @@ class SecondModel:
             stack.callback(self._rest, target)
             self._move_to_device(stack, target.model)
             # What the options say of the noise schedule may have changed since the model was made.
-            sd_models.apply_alpha_schedule_override(self.model)
-            _tile(self.model, tiles)
+            stack.enter_context(kind.schedule_of(None, self.model))
+            kind.tile(self.model, tiles)
             stack.enter_context(embeddings_of(self.model))
             yield self.model
 
@@ -84,7 +85,7 @@ class SecondModel:
 
     def _rest(self, target: LoadedState) -> None:
         """Leave the host's variables to the target, and the device unless it may stay there."""
-        _tile(self.model, False)
+        kinds.of(self.model).tile(self.model, False)
         self.state = LoadedState.now()
         target.install()
         if not self._stays:
@@ -102,7 +103,7 @@ class SecondModel:
 
     def release(self) -> None:
         """Give the weights' memory back, as the host does with a model that it throws away."""
-        sd_models.send_model_to_trash(self.model)
+        kinds.of(self.model).release(self.model)
 
 
 def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
@@ -229,13 +230,6 @@ def target_waiting(needed: int, *, always: bool = False, target: Any = None) -> 
 def _free() -> int:
     """Bytes free on the device; 0 where that cannot be known, and the target had better leave."""
     return free_bytes(devices.device) if devices.device.type == "cuda" else 0
-
-
-def _tile(model: Any, enabled: bool) -> None:
-    """Do to a second model what the host did to the target for tiling pictures; it counts on one model only."""
-    for module in model.modules():
-        if type(module) is nn.Conv2d:
-            module.padding_mode = "circular" if enabled else "zeros"
 
 
 def first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from modules import devices, processing, sd_hijack, sd_models, sd_samplers, shared
+from modules import devices, processing, sd_hijack, sd_samplers, shared
 from PIL import Image
 from torch import Tensor
 
@@ -22,9 +22,9 @@ from ...settings import Settings
 from ..cache import identity
 from ..cache.keys import KEY
 from ..cache.memory import trajectories
-from ..host import networks
+from ..host import kinds, networks
 from ..host.loaded import notes_restored
-from ..host.model import precision, schedule_of, unet_of
+from ..host.model import precision
 from ..host.progress import InversionStopped, SourceProgress, stop_asked
 from ..options import cache_bytes
 from ..shown import ContentPicture
@@ -106,12 +106,12 @@ class ContentGenerator:
         with _networks_of(run, next(iter(batch.values()))):
             run.setup_conds()
             run.extra_generation_params.update(sd_hijack.model_hijack.extra_generation_params)
-            sd_models.apply_alpha_schedule_override(model, run)
-            sampler = sd_samplers.create_sampler(run.sampler_name, model)
-            noise = run.rng.next()
-            with precision(), RunTracer(sampler, unet_of(model), schedule_of(model), noise.shape[1]) as tracer:
-                image_cond = run.txt2img_image_conditioning(noise)
-                clean = sampler.sample(run, noise, run.c, run.uc, image_conditioning=image_cond).cpu()
+            with kinds.of(model).schedule_of(run, model):
+                sampler = sd_samplers.create_sampler(run.sampler_name, model)
+                noise = run.rng.next()
+                with precision(), RunTracer(sampler, model, noise.shape[1]) as tracer:
+                    image_cond = run.txt2img_image_conditioning(noise)
+                    clean = sampler.sample(run, noise, run.c, run.uc, image_conditioning=image_cond).cpu()
         if stop_asked():
             raise InversionStopped
         latents = tracer.latents

@@ -17,7 +17,7 @@ from ..cache import disk, identity
 from ..cache.keys import KEY, key_of
 from ..cache.memory import trajectories
 from ..host import networks
-from ..host.model import encode_picture, noise_predictor, precision, schedule_of
+from ..host.model import encode_picture, noise_predictor, precision, ready, schedule_of
 from ..host.preparation import PreparedPicture
 from ..host.progress import InversionProgress
 from ..host.samplers import SamplerPlan
@@ -85,7 +85,7 @@ class Inverter:
             with self._times.part(Part.ENCODE):
                 cond = inversion_condition(model, task.prompts, self._settings, **self._size)
                 latent = _encode(model, task.picture)
-            with self._times.part(Part.INVERT), precision():
+            with self._times.part(Part.INVERT), precision(), ready(model, latent):
                 inverted = invert(
                     noise_predictor(model),
                     latent,

@@ -12,7 +12,7 @@ from modules.processing_scripts.comments import strip_comments
 from ...core import Condition, mix
 from ...settings import Settings
 from ..host.model import encode_prompt
-from ..host.networks import check_tags, strip_tags
+from ..host.tags import check_tags, strip_tags
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ...settings import Settings
 from ..cache.keys import key_of
 from ..host import networks
 from ..host.preparation import first_pass_size
+from ..host.tags import strip_tags
 from .at_work import Source
 
 _SECTIONS = ("sd", "sdxl", "optimizations", "compatibility", "sampler-params")
@@ -67,9 +68,9 @@ def run_tasks(p: Any, settings: Settings) -> list[RunTask]:
     negatives = [_text(settings.inversion_negative_prompt, main) for main in p.all_negative_prompts]
     tasks = []
     for index, (text, negative) in enumerate(zip(prompts, negatives, strict=True)):
-        _, tags = networks.strip_tags(prompts[index - index % p.batch_size])
+        _, tags = strip_tags(prompts[index - index % p.batch_size])
         own = bool(settings.inversion_prompt.strip())
-        prompt, _ = networks.strip_tags(text)
+        prompt, _ = strip_tags(text)
         tasks.append(RunTask(text, prompt, negative, tags, own, int(p.all_seeds[index]), int(p.all_subseeds[index])))
     return tasks
 
@@ -81,7 +82,7 @@ def _text(own: str, main: str) -> str:
 
 def told_now(settings: Settings, prompt: str, negative: str) -> tuple[str, str]:
     """What the source would be told of an image with these main prompts: both without tags of networks."""
-    stripped, _ = networks.strip_tags(_text(settings.inversion_prompt, prompt))
+    stripped, _ = strip_tags(_text(settings.inversion_prompt, prompt))
     return stripped, _text(settings.inversion_negative_prompt, negative)
 
 

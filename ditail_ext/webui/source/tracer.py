@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...core import Level, NoiseSchedule
+from ...core import Level
+from ...errors import InjectionError
+from ..host import kinds
+from ..host.model import schedule_of, unet_of
 from ..host.samplers import LevelReader
 
 
@@ -20,36 +24,38 @@ class RunTracer:
         levels: of the evaluations so far.
     """
 
-    def __init__(self, sampler: Any, unet: nn.Module, schedule: NoiseSchedule, channels: int) -> None:
-        """Wrap the sampler, which is nobody else's.
+    def __init__(self, sampler: Any, model: Any, channels: int) -> None:
+        """Nothing is wrapped before the context is entered.
 
         Args:
             sampler: made for this run.
-            unet: the loaded model's.
-            schedule: the loaded model's.
+            model: the host's, at work.
             channels: of a latent; inpainting models give their UNet more.
         """
         self.levels: list[Level] = []
         self._latents: list[Tensor] = []
         self._rows: list[Tensor] = []
         self._calling = False
-        self._unet = unet
+        self._kind = kinds.of(model)
+        self._unet = unet_of(model)
         self._channels = channels
-        self._read = LevelReader(sampler, schedule)
-        denoiser = sampler.model_wrap_cfg
-        wrapped = denoiser.inner_model
-        denoiser.__dict__["forward"] = self._evaluated(denoiser.forward)
-        wrapped.__dict__["forward"] = self._called(wrapped.forward)
-        self._handle: Any = None
+        self._read = LevelReader(sampler, schedule_of(model))
+        self._denoiser = sampler.model_wrap_cfg
+        self._undo = ExitStack()
 
     def __enter__(self) -> RunTracer:
-        self._handle = self._unet.register_forward_pre_hook(self._note)
+        owner, name = self._kind.sampler_call(self._denoiser)
+        with ExitStack() as undo:
+            undo.enter_context(_set(self._denoiser, "forward", self._evaluated(self._denoiser.forward)))
+            undo.enter_context(_set(owner, name, self._called(getattr(owner, name))))
+            undo.callback(self._unet.register_forward_pre_hook(self._note).remove)
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._handle.remove()
+        self._undo.close()
 
     @property
     def latents(self) -> Tensor:
@@ -58,10 +64,15 @@ class RunTracer:
 
     def _evaluated(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
+            if self._latents and x.shape[-2:] != self._latents[0].shape[-2:]:
+                raise InjectionError(
+                    "This sampler works on the picture in several sizes; choose one that keeps it (not a 'Dy' or "
+                    "'SMEA' one)."
+                )
             self._rows = []
             result = forward(x, sigma, **kwargs)
             self.levels.append(self._read(float(sigma.flatten()[0])))
-            rows = torch.cat(self._rows)[_first_rows(kwargs["cond"])]  # a copy
+            rows = torch.cat(self._rows)[self._first_rows(kwargs["cond"])]  # a copy
             self._latents.append(rows[:, : self._channels])
             return result
 
@@ -81,8 +92,21 @@ class RunTracer:
         if self._calling:
             self._rows.append(args[0].detach())
 
+    def _first_rows(self, cond: Any) -> list[int]:
+        """The first row of each image in the order in which the denoiser evaluates them, several with ``AND``."""
+        counts = [1 if self._kind.whole_conditions else len(parts) for parts in cond.batch]
+        return [sum(counts[:index]) for index in range(len(counts))]
 
-def _first_rows(cond: Any) -> list[int]:
-    """The first row of each image in the order in which the denoiser evaluates them, several an image with ``AND``."""
-    counts = [len(parts) for parts in cond.batch]
-    return [sum(counts[:index]) for index in range(len(counts))]
+
+@contextmanager
+def _set(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An instance's attribute for a while."""
+    had_own, before = name in vars(owner), vars(owner).get(name)
+    vars(owner)[name] = value
+    try:
+        yield
+    finally:
+        if had_own:
+            vars(owner)[name] = before
+        else:
+            del vars(owner)[name]

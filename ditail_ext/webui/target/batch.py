@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ...core import BankSlot, Condition, FeatureBank, Injection, Levels, SourcePass, SourceRecorder
-from ...errors import InjectionError
-from ..host import foreign
+from ...errors import InjectionError, UnsupportedModelError
+from ..host import foreign, kinds
 from ..host.model import noise_predictor, precision, schedule_of
 from ..host.progress import stop_asked
 from ..host.samplers import LevelReader, SamplerPlan
 from ..timing import Part, TimeSplit
-from .source_rows import ImageSources, SourceLatent, SourceLatents
+from .kept_region import at_the_source_s_level
+from .source_rows import ImageSources, SourceLatent, SourceLatents, require_same_size
 
 START_TOLERANCE = 1e-4
 """Relative difference of sigma between where the sampler starts and where the inversion ended."""
@@ -72,6 +73,7 @@ class InjectedBatch:
             around: a context for the time in which the sampler's function runs.
         """
         self._model = task.model
+        self._kind = kinds.of(task.model)
         self._plan = task.plan
         self._latents = task.latents
         self._images = ImageSources(task.sources)
@@ -105,7 +107,8 @@ class InjectedBatch:
             replace(self._undo, sampler, "func", self._started(sampler.func, self._latents.start))
         replace(self._undo, sampler, "func", _within(self._around, sampler.func))
         replace(self._undo, denoiser, "forward", self._evaluated(denoiser, denoiser.forward, wrapped, read))
-        replace(self._undo, wrapped, "forward", self._replayed(wrapped.forward))
+        owner, name = self._kind.sampler_call(denoiser)
+        replace(self._undo, owner, name, self._replayed(getattr(owner, name)))
         self._attached = True
 
     @property
@@ -127,6 +130,13 @@ class InjectedBatch:
                 "A script samples in a way of its own (as 'img2img alternative test' does), so Ditail has no part in "
                 "it; choose another script."
             )
+
+    def _refuse_patches(self) -> None:
+        """Refuse what other extensions have asked the host to do with the UNet, which it does only while sampling."""
+        patched = self._kind.patched(self._model)
+        if patched is not None:
+            who, does = patched
+            raise UnsupportedModelError(f"'{who}' {does}; switch it or Ditail off.")
 
     def _started(self, function: Callable[..., Any], inverted: Tensor) -> Callable[..., Any]:
         """The sampler's function, started at the inverted latents whatever the host made for it."""
@@ -157,21 +167,23 @@ class InjectedBatch:
         def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
             if stop_asked() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
                 return forward(x, sigma, **kwargs)
+            self._refuse_patches()
+            require_same_size(x, self._latents.shape)
             source = self._latents.at(self._evaluation, read(float(sigma.flatten()[0])))
             self._step = self._plan.step_at(source.level.sigma)
             self._image_cond = kwargs.get("image_cond")
             with self._times.part(Part.RECORD):
                 self._bank = self._recorder.bank(self._as_pass(source), self._coming())
             self._evaluation += 1
-            self._rows = self._images.of_conditions(kwargs["cond"])
+            self._rows = self._images.of_conditions(kwargs["cond"], whole=self._kind.whole_conditions)
             replayed = self._replays
-            with self._noisy_mask(denoiser, source.latents):
-                result = forward(x, sigma, **kwargs)
+            with self._kept_region(denoiser, x, source.latents) as held:
+                result = forward(held, sigma, **kwargs)
             # A refiner takes over within an evaluation, which then is its own.
             if self._replays == replayed and denoiser.inner_model is wrapped and not stop_asked():
                 raise InjectionError(
                     "This WebUI's sampler, or another extension, goes around the model that Ditail injects into; use "
-                    "AUTOMATIC1111's WebUI 1.10, or switch that extension off."
+                    "AUTOMATIC1111's WebUI 1.10 or reForge, or switch that extension off."
                 )
             return result
 
@@ -204,22 +216,8 @@ class InjectedBatch:
         with foreign.set_aside(self._model), precision():
             noise_predictor(self._model, own)(rows, levels, self._empty)
 
-    @contextmanager
-    def _noisy_mask(self, denoiser: Any, latents: Tensor) -> Iterator[None]:
-        """Let timestep samplers hold the kept region at the source's latent of this level.
-
-        They put the clean latent there before every evaluation, which would undo the inversion; what the kept
-        region ends as is decided by the host after sampling.
-        """
-        if denoiser.mask is None or not denoiser.mask_before_denoising:
-            yield
-            return
-        clean = denoiser.init_latent
-        denoiser.init_latent = self._images.of_rows(latents).to(clean)
-        try:
-            yield
-        finally:
-            denoiser.init_latent = clean
+    def _kept_region(self, denoiser: Any, x: Tensor, latents: Tensor) -> AbstractContextManager[Tensor]:
+        return at_the_source_s_level(denoiser, x, self._images.of_rows(latents), in_timesteps=self._plan.in_timesteps)
 
 
 def replace(undo: ExitStack, owner: Any, name: str, value: Any) -> None:

@@ -22,7 +22,7 @@ from ...settings import Settings
 from ..cache import identity
 from ..cache import memory as cache
 from ..cache.keys import key_of
-from ..host import foreign, networks
+from ..host import foreign, kinds, networks
 from ..options import features_bytes, features_ram_bytes, record_rows
 from .mix import Mix
 
@@ -88,7 +88,8 @@ def make_room() -> None:
 
 def is_low_on_memory() -> bool:
     """Whether the host moves parts of the model about (``--medvram``, ``--lowvram``)."""
-    return not shared.parallel_processing_allowed
+    model = shared.sd_model
+    return kinds.of(model).moves_layers(model)
 
 
 def _budget() -> int:

@@ -117,12 +117,13 @@ def mixed_target(model: Any, mix: Mix, times: TimeSplit) -> Iterator[None]:
 
 
 def _mix(model: Any, unet: nn.Module, mix: Mix, undo: ExitStack) -> None:
-    networks.unmerge(unet)
+    networks.unmerge(model, unet)
     with _weights_of(mix.info, model) as other:
         check_fit(other.shapes(), unet, mix.info.name)
         undo.enter_context(mixed_weights(unet, other, mix.weight, name=mix.info.name))
         undo.enter_context(_halves_mixed(unet, other, mix.weight))
-    undo.callback(networks.unmerge, unet)
+    undo.callback(networks.unmerge, model, unet)
+    networks.merge(model)
 
 
 @contextmanager

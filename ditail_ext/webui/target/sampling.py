@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...errors import DitailError, InjectionError
 from ..failure import raise_visibly, visible
+from ..host import kinds
 from ..host.progress import InversionStopped
 from ..shown import ContentPicture
 from ..timing import Part, TimeSplit
@@ -133,6 +134,7 @@ class TargetSampling:
             told = InjectionError("Ditail was stopped before the picture was begun; generate again.")
             raise visible(told) from stopped
         except (DitailError, RuntimeError, MemoryError) as error:
+            kinds.of(shared.sd_model).after_failure(shared.sd_model)
             raise_visibly(error)
         finally:
             self._batch = None

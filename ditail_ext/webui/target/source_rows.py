@@ -96,6 +96,19 @@ class GeneratedLatents:
         return (self.at(index, self._runs[0].levels[index]) for index in following)
 
 
+def require_same_size(x: Tensor, shape: Sequence[int]) -> None:
+    """See that a sampler evaluates the whole picture.
+
+    Raises:
+        InjectionError: it evaluates a larger or smaller one, as reForge's "Dy" and "SMEA" samplers do between steps.
+    """
+    if tuple(x.shape[-2:]) != tuple(shape[-2:]):
+        raise InjectionError(
+            f"This sampler also works on latents of {x.shape[-1]}x{x.shape[-2]}, and the picture's are "
+            f"{shape[-1]}x{shape[-2]}; choose a sampler that keeps the size (not a 'Dy' or 'SMEA' one)."
+        )
+
+
 def latents_of(sources: Sequence[SourceTrajectory | Trace], device: torch.device) -> SourceLatents:
     """The rows of a batch's distinct sources, which are all of one kind."""
     runs = [source for source in sources if isinstance(source, Trace)]
@@ -122,7 +135,7 @@ class ImageSources:
         """From one row an image to one row a source: that of its first image."""
         return per_image[[self._sources.index(source) for source in range(max(self._sources) + 1)]]
 
-    def of_conditions(self, cond: Any) -> Iterator[int]:
+    def of_conditions(self, cond: Any, *, whole: bool = False) -> Iterator[int]:
         """The source of each row in the order in which the host's denoiser evaluates them.
 
         First every image's conditions (several with ``AND``), then the images once, or twice for edit models, without
@@ -130,7 +143,10 @@ class ImageSources:
 
         Args:
             cond: the host's, whose ``batch`` has one list of conditions an image.
+            whole: the host evaluates each condition with every image of the batch, in their order.
         """
+        if whole:
+            return itertools.cycle(self._sources)
         counts = [len(parts) for parts in cond.batch]
         conditional = [source for source, count in zip(self._sources, counts, strict=True) for _ in range(count)]
         return itertools.chain(conditional, itertools.cycle(self._sources))

@@ -7,6 +7,7 @@ name.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -22,8 +23,8 @@ PARTS = ("scripts", "ditail_ext", "javascript", "style.css", "install.py", "prel
 """What of the repository a WebUI reads; it has no ``javascript`` as long as the panel needs none."""
 
 
-def install(extensions: Path, folder: str = FOLDER) -> None:
-    """Copy the extension, the probe and the neighbours into a WebUI's folder of extensions."""
+def install(extensions: Path, folder: str = FOLDER, further: Sequence[Path] = (PROBE,)) -> None:
+    """Copy the extension, further ones and the neighbours into a WebUI's folder of extensions."""
     unwanted = shutil.ignore_patterns("__pycache__")
     (extensions / folder).mkdir()
     for part in PARTS:
@@ -32,6 +33,7 @@ def install(extensions: Path, folder: str = FOLDER) -> None:
             shutil.copytree(source, destination, ignore=unwanted)
         elif source.is_file():
             shutil.copyfile(source, destination)
-    shutil.copytree(PROBE, extensions / "probe", ignore=unwanted)
+    for other in further:
+        shutil.copytree(other, extensions / other.name, ignore=unwanted)
     for name in NEIGHBOURS:
         shutil.copytree(NEIGHBOUR, extensions / name, ignore=unwanted)

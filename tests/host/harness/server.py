@@ -17,17 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from .client import Answer, Client
+from .hosts import HOSTS, find_host, python_of
 from .installed import FOLDER, install
 from .probe import Probe
 
 START_LIMIT = 300
 """Seconds; a WebUI starts in ten on a quiet machine."""
-
-FLAGS = (
-    *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--skip-install"),
-    *("--use-cpu", "all", "--opt-sdp-attention"),
-    *("--no-download-sd-model", "--do-not-download-clip", "--api"),
-)
 
 OPTIONS = {
     "sd_checkpoints_limit": 1,
@@ -43,10 +38,8 @@ PORTS = range(20_000, 30_000)
 
 
 def find_webui() -> Path | None:
-    """Where a WebUI with its own Python is installed: $WEBUI_DIR, or the home folder."""
-    named = os.environ.get("WEBUI_DIR")
-    folder = Path(named) if named else Path.home() / "stable-diffusion-webui"
-    return folder if (folder / "launch.py").is_file() and webui_python(folder).is_file() else None
+    """Where AUTOMATIC1111's WebUI is installed."""
+    return find_host("webui")
 
 
 REAL = ("sd-webui-controlnet", "sd-webui-negpip", "multidiffusion-upscaler-for-automatic1111")
@@ -63,11 +56,6 @@ def find_extensions() -> Path | None:
     return folder if folder is not None and all((folder / name).is_dir() for name in REAL) else None
 
 
-def webui_python(folder: Path) -> Path:
-    """The interpreter of a WebUI's own environment."""
-    return folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
 @dataclass(frozen=True)
 class Setup:
     """What a WebUI is started with, beyond what all are; what can be changed while it runs is no reason for another.
@@ -81,6 +69,7 @@ class Setup:
         real: beside the real extensions.
         folder: what the extension's own is called.
         beside: checkpoints that it holds beside alpha; its limit has to allow for them.
+        host: which of ``hosts.HOSTS``.
     """
 
     flags: tuple[str, ...] = ()
@@ -91,6 +80,7 @@ class Setup:
     real: bool = False
     folder: str = FOLDER
     beside: tuple[str, ...] = ()
+    host: str = "webui"
 
 
 class WebUI(Client):
@@ -107,7 +97,9 @@ class WebUI(Client):
         super().__init__(f"http://127.0.0.1:{self._port}", setup.auth)
         self.probe = Probe(self)
         self._beside = setup.beside
-        _lay_out(self.data, files, setup.folder)
+        self._host = setup.host
+        _lay_out(self.data, files)
+        install(self.data / "extensions", setup.folder, HOSTS[setup.host].extensions)
         folder = find_extensions()
         for name in REAL if setup.real and folder is not None else ():
             (self.data / "extensions" / name).symlink_to(folder / name, target_is_directory=True)
@@ -167,10 +159,10 @@ class WebUI(Client):
         shutil.rmtree(self.data, ignore_errors=True)
 
     def _start(self, flags: list[str]) -> subprocess.Popen[bytes]:
-        webui = find_webui()
-        assert webui is not None, "no WebUI to start"
+        webui = find_host(self._host)
+        assert webui is not None, f"no {self._host} to start"
         places = ["--data-dir", self.data, "--ckpt-dir", self.checkpoints, "--port", self._port]
-        command = [webui_python(webui), "launch.py", *FLAGS, *places, *flags]
+        command = [python_of(webui), "launch.py", *HOSTS[self._host].flags, *places, *flags]
         with self._log.open("wb") as log:
             return subprocess.Popen(
                 [str(word) for word in command], cwd=webui, env=_environment(), stdout=log, stderr=subprocess.STDOUT
@@ -191,14 +183,13 @@ class WebUI(Client):
         return self.get("/probe/state").status == 200  # waits for the model, which is loaded in the background
 
 
-def _lay_out(data: Path, files: Path, folder: str) -> None:
+def _lay_out(data: Path, files: Path) -> None:
     for name in ("checkpoints", "extensions", "models/Lora"):
         (data / name).mkdir(parents=True)
     for file in (files / "checkpoints").iterdir():
         (data / "checkpoints" / file.name).symlink_to(file)
     for file in (files / "Lora").iterdir():
         (data / "models" / "Lora" / file.name).symlink_to(file)
-    install(data / "extensions", folder)
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ SETUPS = {
     "lowvram": Setup(flags=("--lowvram",)),
     "real": Setup(real=True),
     "half": Setup(precision=("--precision", "half")),
+    "reforge": Setup(host="reforge", precision=()),
 }
 """By key, the longest-running first.
 
@@ -30,6 +33,12 @@ whatever is not about loading, and is faster. ``others`` has further checkpoints
 """
 
 MAIN = "main"
+
+ELSEWHERE = os.environ.get("DITAIL_TEST_HOST")
+"""Another of ``hosts.HOSTS``, on which every test is run that it can have; see ``cannot.py``."""
+
+if ELSEWHERE:
+    SETUPS = {key: dataclasses.replace(setup, host=ELSEWHERE, precision=()) for key, setup in SETUPS.items()}
 
 
 class Servers:

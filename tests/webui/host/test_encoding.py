@@ -44,7 +44,8 @@ def host_model(host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Module
     devices.dtype_vae = torch.float16
     devices.autocast = devices.without_autocast = nullcontext
     distributions.DiagonalGaussianDistribution = DiagonalGaussianDistribution
-    for name, module in (("devices", devices), ("prompt_parser", MagicMock())):
+    others = {name: MagicMock() for name in ("prompt_parser", "sd_hijack", "sd_models")}
+    for name, module in {"devices": devices, **others}.items():
         monkeypatch.setitem(sys.modules, f"modules.{name}", module)
         setattr(host.modules, name, module)
     for name in ("sgm", "sgm.modules", "sgm.modules.distributions"):

@@ -31,6 +31,7 @@ def features(host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> ModuleTy
         setattr(host.modules, name, sys.modules[f"modules.{name}"])
     host.modules.devices.device = torch.device("cuda")
     host.modules.shared.parallel_processing_allowed = True
+    host.modules.shared.sd_model = SimpleNamespace()
     module = host.load("target.features")
     monkeypatch.setattr(module, "free_bytes", lambda device: 8 * GIB)
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * GIB))

@@ -21,6 +21,13 @@ from modules import sd_models, shared
 from sgm.modules.diffusionmodules.wrappers import OpenAIWrapper
 from torch.nn.modules import module as torch_module
 
+try:  # reForge has its own networks and its own loader
+    from ldm_patched.ldm.models.autoencoder import AutoencoderKL
+    from ldm_patched.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from modules_forge import forge_loader
+except ImportError:
+    forge_loader = None
+
 UNETS = (UNetModel, OpenAIWrapper)
 """SD1's and SD2's UNet; of SDXL's what calls it, which is given all by position."""
 
@@ -132,7 +139,11 @@ def install() -> None:
     """Watch, once in the life of this module; not by hooks on modules, which would show in the state."""
     torch_module.register_module_forward_pre_hook(RECORDER.before_unet)
     _after_every_module(RECORDER.after_unet)
-    _before(sd_models, "load_model_weights", lambda model, info, *_, **__: RECORDER.before_load(_name(info)))
+    if forge_loader is None:
+        _before(sd_models, "load_model_weights", lambda model, info, *_, **__: RECORDER.before_load(_name(info)))
+    else:
+        told = "checkpoint_info"
+        _before(forge_loader, "load_model_for_a1111", lambda *_, **given: RECORDER.before_load(_name(given[told])))
     _before(AutoencoderKL, "encode", lambda *_, **__: setattr(RECORDER, "encodes", RECORDER.encodes + 1))
     reload_model = sd_models.reload_model_weights
 

@@ -1,0 +1,41 @@
+"""A descendant of the WebUI makes the WebUI's pictures, and what is injected is seen in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from harness.cases import CASES, MASKED_SAMPLERS, masked
+from harness.client import Answer
+from harness.probe import Records
+from harness.server import WebUI
+
+pytestmark = pytest.mark.server("reforge")
+
+NEAR = 2
+"""Of 255: rounding to a whole number may fall on either side, and a UNet's sums may be in another order."""
+
+NEAR_LATENTS = 1e-3
+"""Of latents of about 10; in the regenerated half alone, for the WebUI draws the rest from its posterior."""
+
+
+def difference(one: Answer, other: Answer) -> int:
+    """The greatest of all pixels of all pictures, of 255."""
+    assert len(one.pictures) == len(other.pictures)
+    pairs = zip(one.pictures, other.pictures, strict=True)
+    return max(int(np.abs(np.asarray(a, int) - np.asarray(b, int)).max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_picture_is_the_webui_s(webui: WebUI, expected: Mapping[str, Answer], name: str):
+    answer = CASES[name].ask(webui)
+    assert answer.status == expected[name].status == 200, answer.sentence
+    assert difference(answer, expected[name]) <= NEAR
+    assert difference(answer, CASES[name].ask(webui, feature_ratio=0, attention_ratio=0)) > 2 * NEAR
+
+
+@pytest.mark.parametrize("name", MASKED_SAMPLERS)
+def test_a_mask_holds_the_kept_region_at_the_source(webui: WebUI, expected_masked: Mapping[str, Records], name: str):
+    found, wanted = (records.samples[0][..., :8] for records in (masked(webui, name), expected_masked[name]))
+    assert np.abs(found - wanted).max() < NEAR_LATENTS

@@ -18,6 +18,7 @@ from torch import nn
 
 from ...core import free_bytes, is_out_of_memory
 from ...errors import CheckpointError
+from .allocator import give_back_freed
 from .loaded import LoadedState, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
 
 logger = logging.getLogger("ditail")
@@ -82,8 +83,9 @@ class SecondModel:
             sd_models.send_model_to_cpu(self.model)
 
     def release(self) -> None:
-        """Give the weights' memory back, as the host does with a model that it throws away."""
+        """Give the weights' memory back; the host's way with a model that it throws away, and the system's."""
         sd_models.send_model_to_trash(self.model)
+        give_back_freed()
 
 
 def load_beside(info: Any) -> SecondModel:
@@ -157,11 +159,9 @@ def exchange(second: SecondModel) -> SecondModel:
 
 
 def _unloadable(info: Any, error: BaseException) -> CheckpointError:
+    why = f"could not be loaded ({type(error).__name__}: {first_line(error)}); choose another or replace the file."
     if "meta tensor" in str(error):  # the host's loader leaves there what the file has no weights for
         why = "lacks weights of a UNet, a text encoder or a VAE; choose a whole checkpoint."
-    else:
-        said = f"{type(error).__name__}: {first_line(error)}"
-        why = f"could not be loaded ({said}); choose another checkpoint or replace the file."
     return CheckpointError(f"source_checkpoint: '{info.title}' {why}")
 
 

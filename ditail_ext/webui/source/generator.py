@@ -97,6 +97,7 @@ class ContentGenerator:
                     self._add_picture(model, run)
                 done[key] = run
                 trajectories.put(key, run, cache_bytes())
+            progress.check()  # decoding is not interrupted, and the host forgets a Skip when its own loop begins
         return done
 
     def _run(self, model: Any, batch: Mapping[str, RunTask]) -> dict[str, Trace]:

@@ -11,13 +11,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .client import Answer, Client
-from .installed import FOLDER, install
+from .installed import FOLDER, install, install_real
 from .probe import Probe
 
 START_LIMIT = 300
@@ -49,18 +49,14 @@ def find_webui() -> Path | None:
     return folder if (folder / "launch.py").is_file() and webui_python(folder).is_file() else None
 
 
-REAL = ("sd-webui-controlnet", "sd-webui-negpip", "multidiffusion-upscaler-for-automatic1111")
-"""Folders of the real extensions that tests run beside."""
+NO_EXTENSIONS = "set WEBUI_EXTENSIONS to a folder of checkouts to run tests beside the real extensions"
 
 
-NO_EXTENSIONS = f"set WEBUI_EXTENSIONS to a folder with {', '.join(REAL)} to run tests beside the real extensions"
-
-
-def find_extensions() -> Path | None:
-    """Where checkouts of the real extensions are: $WEBUI_EXTENSIONS."""
+def find_extensions(names: Iterable[str]) -> Path | None:
+    """Where checkouts of real extensions are: $WEBUI_EXTENSIONS, if it has all that are named."""
     named = os.environ.get("WEBUI_EXTENSIONS")
     folder = Path(named) if named else None
-    return folder if folder is not None and all((folder / name).is_dir() for name in REAL) else None
+    return folder if folder is not None and all((folder / name).is_dir() for name in names) else None
 
 
 def webui_python(folder: Path) -> Path:
@@ -78,9 +74,11 @@ class Setup:
         options: over ``OPTIONS``.
         auth: name and password of its API.
         ui_config: defaults of its controls, as a user saved them.
-        real: beside the real extensions.
+        real: checkouts of real extensions, by the folders that they are copied into.
         folder: what the extension's own is called.
         beside: checkpoints that it holds beside alpha; its limit has to allow for them.
+        one_yaml: no checkpoint that predicts noise has a ``.yaml`` of its own, as those of SD1 have none: one serves
+            all, and the host would load one into another's object.
     """
 
     flags: tuple[str, ...] = ()
@@ -88,9 +86,10 @@ class Setup:
     options: Mapping[str, Any] = field(default_factory=dict)
     auth: tuple[str, str] | None = None
     ui_config: Mapping[str, Any] = field(default_factory=dict)
-    real: bool = False
+    real: Mapping[str, str] = field(default_factory=dict)
     folder: str = FOLDER
     beside: tuple[str, ...] = ()
+    one_yaml: bool = False
 
 
 class WebUI(Client):
@@ -108,9 +107,9 @@ class WebUI(Client):
         self.probe = Probe(self)
         self._beside = setup.beside
         _lay_out(self.data, files, setup.folder)
-        folder = find_extensions()
-        for name in REAL if setup.real and folder is not None else ():
-            (self.data / "extensions" / name).symlink_to(folder / name, target_is_directory=True)
+        if setup.one_yaml:
+            _share_one_yaml(self.data)
+        install_real(self.data / "extensions", find_extensions(setup.real.values()), setup.real)
         _write(self.data / "config.json", {**OPTIONS, **setup.options})
         _write(self.data / "ui-config.json", setup.ui_config)
         guard = ["--api-auth", ":".join(setup.auth)] if setup.auth else []
@@ -199,6 +198,13 @@ def _lay_out(data: Path, files: Path, folder: str) -> None:
     for file in (files / "Lora").iterdir():
         (data / "models" / "Lora" / file.name).symlink_to(file)
     install(data / "extensions", folder)
+
+
+def _share_one_yaml(data: Path) -> None:
+    (data / "checkpoints" / "alpha.yaml").rename(data / "one.yaml")  # the probe makes it the host's own for SD1
+    for file in (data / "checkpoints").glob("*.yaml"):
+        if file.stem != "vpred":
+            file.unlink()
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:

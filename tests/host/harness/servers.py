@@ -13,6 +13,7 @@ AUTH = ("someone", "secret")
 CONFIGURED = {"customscript/ditail.py/img2img/Negative scale (β)/value": 1.5}
 """What a user has saved as a default of their own."""
 
+
 def _named(*names: str) -> dict[str, str]:
     """Real extensions in folders of their own names."""
     return dict(zip(names, names, strict=True))

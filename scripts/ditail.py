@@ -10,6 +10,7 @@ from ditail_ext.webui.cache import identity
 from ditail_ext.webui.failure import before_init, fail_at_init, forget_init
 from ditail_ext.webui.grid import controls as grid_controls
 from ditail_ext.webui.grid import grid
+from ditail_ext.webui.host import foreign
 from ditail_ext.webui.host.progress import InversionStopped
 from ditail_ext.webui.panel import api, layout, xyz
 from ditail_ext.webui.panel.wiring import Wiring
@@ -134,6 +135,7 @@ class DitailGrid(scripts.Script):
 
 models.watch_unloading()
 script_callbacks.on_model_loaded(identity.remember)
+script_callbacks.on_model_loaded(foreign.remember_classes)
 script_callbacks.on_ui_settings(options.add_options)
 script_callbacks.on_before_ui(xyz.add_axes)
 script_callbacks.on_app_started(api.add_routes)

@@ -46,6 +46,9 @@ def settle_models(p: Any) -> None:
     """
     named = sd_models.checkpoint_aliases.get(p.override_settings.get("sd_model_checkpoint"))
     models.trim()
+    loaded = sd_models.model_data.sd_model
+    if loaded is not None:
+        foreign.remember_classes(loaded)  # the attention optimisation may be another since it was loaded
     wanted = named or sd_models.select_checkpoint()
     if wanted is not None:
         models.make_target(wanted)

@@ -17,7 +17,7 @@ from harness.hosts import HOSTS, find_host, python_of
 from harness.models import checkpoints
 from harness.pages.browser import NO_BROWSER, NO_SELENIUM
 from harness.probe import Probe
-from harness.server import NO_EXTENSIONS, WebUI, find_webui
+from harness.server import NO_EXTENSIONS, WebUI, find_extensions, find_webui
 from harness.servers import SETUPS, Servers, key_of, keys_of
 
 NO_WEBUI = "no WebUI found: set WEBUI_DIR to an installed AUTOMATIC1111 WebUI 1.10 to run tests/host"
@@ -48,6 +48,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         host = SETUPS[key_of(item)].host
         if find_host(host) is None:
             item.add_marker(pytest.mark.skip(reason=_missing(host)))
+        real = SETUPS[key_of(item)].real.values()
+        if real and find_extensions(real) is None:
+            item.add_marker(pytest.mark.skip(reason=f"{NO_EXTENSIONS}: {', '.join(sorted(set(real)))}"))
     order = list(SETUPS)
     mine.sort(key=lambda item: order.index(key_of(item)))
     items[:] = [*mine, *(item for item in items if not is_here(item))]

@@ -16,4 +16,5 @@ __all__ = [
     "samplers",
     "second_model",
     "tags",
+    "vae_tiles",
 ]

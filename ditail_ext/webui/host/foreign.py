@@ -6,12 +6,14 @@ of the extensions that come with it: its LoRAs and attention optimisations are p
 
 Known ways, and who uses them (read in their sources): a UNet's own ``forward`` (ControlNet), a layer's (NegPiP,
 Regional Prompter, IP-Adapter), a block's ``_forward`` (ControlNet's reference types), forward hooks (Incantations),
-the model's ``apply_model`` (Tiled Diffusion), functions of what the host gives UNets for ``torch`` (FreeU).
+the model's ``apply_model`` (Tiled Diffusion), functions of what the host gives UNets for ``torch`` (FreeU), and the
+``forward`` of a layer's class (Regional Prompter's latent mode), whose original only those know who looked before.
 """
 
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +26,17 @@ _FORWARDS = ("forward", "_forward")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _OURS, _THE_HOST_S = "ditail_ext", ("modules", "torch")
 """Top-level packages whose hooks stay; the host's only where no extension's function is inside."""
+
+
+_ORIGINALS: weakref.WeakKeyDictionary[type, dict[str, Callable[..., Any]]] = weakref.WeakKeyDictionary()
+"""What the classes of layers had before an extension replaced it, as last seen."""
+
+
+def remember_classes(model: Any) -> None:
+    """Look at the classes of a model's layers; to be called when nobody is in the middle of a request."""
+    for owner, name in _class_forwards(_unet_of(model)):
+        if not _is_of_an_extension(vars(owner)[name]):
+            _ORIGINALS.setdefault(owner, {})[name] = vars(owner)[name]
 
 
 @contextmanager
@@ -42,6 +55,11 @@ def set_aside(model: Any) -> Iterator[None]:
                 hooks = vars(module).get(name)
                 if hooks and any(_is_foreign(hook) for hook in hooks.values()):
                     undo.enter_context(_only_known(hooks))
+        for owner, name in _class_forwards(_unet_of(model)):
+            original = _ORIGINALS.get(owner, {}).get(name)
+            if original is not None and _is_of_an_extension(vars(owner)[name]):
+                undo.callback(setattr, owner, name, vars(owner)[name])
+                setattr(owner, name, original)
         if "apply_model" in vars(model):
             undo.enter_context(_without(vars(model), "apply_model"))
         for name in _replaced_functions():
@@ -59,9 +77,12 @@ def is_touched(unet: nn.Module) -> bool:
 
 
 def classes_are_replaced(unet: nn.Module) -> bool:
-    """Whether an extension has replaced the ``forward`` of a layer's class; what was there before is not known."""
-    kinds = {type(module) for module in unet.modules()}
-    return any(_is_of_an_extension(kind.forward) for kind in kinds)
+    """Whether an extension has replaced the ``forward`` of a layer's class.
+
+    Then what was there before may be unknown; and who does that (Regional Prompter) changes the strengths of LoRAs
+    from one call to the next, too.
+    """
+    return any(_is_of_an_extension(vars(owner)[name]) for owner, name in _class_forwards(unet))
 
 
 def tiles(model: Any, sampler: Any) -> str | None:
@@ -102,6 +123,12 @@ def name_of(function: Any) -> str:
 def _unet_of(model: Any) -> nn.Module:
     unet: nn.Module = model.model.diffusion_model
     return unet
+
+
+def _class_forwards(unet: nn.Module) -> list[tuple[type, str]]:
+    """Where the classes of a UNet's layers, and those that they derive from, define a ``forward``."""
+    owners = {owner for kind in {type(module) for module in unet.modules()} for owner in kind.__mro__}
+    return [(owner, name) for owner in owners for name in _FORWARDS if name in vars(owner) and owner is not nn.Module]
 
 
 def _inner(function: Any) -> Any:

@@ -18,6 +18,7 @@ from modules import devices, lowvram, script_callbacks, sd_hijack, sd_models, sd
 from ...core import free_bytes, is_out_of_memory
 from ...errors import CheckpointError
 from . import kinds
+from .allocator import give_back_freed
 from .checkpoints import SOURCE
 from .loaded import LoadedState, among_ourselves, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
 
@@ -102,8 +103,9 @@ class SecondModel:
             sd_models.send_model_to_cpu(self.model)
 
     def release(self) -> None:
-        """Give the weights' memory back, as the host does with a model that it throws away."""
+        """Give the weights' memory back; the host's way with a model that it throws away, and the system's."""
         kinds.of(self.model).release(self.model)
+        give_back_freed()
 
 
 def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
@@ -181,11 +183,9 @@ def exchange(second: SecondModel) -> SecondModel:
 
 
 def _unloadable(info: Any, error: BaseException, argument: str) -> CheckpointError:
+    why = f"could not be loaded ({type(error).__name__}: {first_line(error)}); choose another or replace the file."
     if "meta tensor" in str(error):  # the host's loader leaves there what the file has no weights for
         why = "lacks weights of a UNet, a text encoder or a VAE; choose a whole checkpoint."
-    else:
-        said = f"{type(error).__name__}: {first_line(error)}"
-        why = f"could not be loaded ({said}); choose another checkpoint or replace the file."
     return CheckpointError(f"{argument}: '{info.title}' {why}")
 
 

@@ -18,6 +18,7 @@ from ..cache.memory import features
 from ..host import foreign, networks
 from ..host.other_vae import another_vae
 from ..host.progress import SourceProgress
+from ..host.vae_tiles import tiled_as, tiles_of
 from ..timing import Part, TimeSplit
 from .models import give_back, take
 
@@ -57,6 +58,7 @@ def at_work(source: Source, vae: str | None, progress: SourceProgress, times: Ti
         InversionStopped: Interrupt or Skip was pressed before.
         CheckpointError: the source or its VAE cannot be loaded.
     """
+    target = shared.sd_model
     gpus = [devices.device] if devices.device.type == "cuda" else []
     if gpus:
         features.make_room()  # the source needs it more
@@ -69,6 +71,7 @@ def at_work(source: Source, vae: str | None, progress: SourceProgress, times: Ti
             stack.enter_context(networks.none_active())
             model = stack.enter_context(_model_of(source, times))
             stack.enter_context(another_vae(model, vae))
+            stack.enter_context(tiled_as(target, model))
             stack.enter_context(foreign.set_aside(model))
             yield model
     finally:
@@ -113,6 +116,12 @@ def require_numbers(source: Source, *computed: Tensor) -> None:
             f"source_checkpoint: '{source.info.title}' computed something that is not a number; start the WebUI with "
             "--no-half (for SD2.x the option 'Upcast cross attention layer to float32' may do), or choose another."
         )
+
+
+def vae_facts(file: str | None, part: str) -> Any:
+    """What a VAE's work depends on: its file, and the tiles in which the target's works."""
+    known, tiles = identity.of_file(file), tiles_of(shared.sd_model, part)
+    return known if tiles is None else [known, tiles]
 
 
 def vae_of(info: Any) -> str | None:

@@ -19,7 +19,6 @@ from torch import Tensor
 from ...core import Trace
 from ...errors import InjectionError
 from ...settings import Settings
-from ..cache import identity
 from ..cache.keys import KEY
 from ..cache.memory import trajectories
 from ..host import kinds, networks
@@ -29,7 +28,7 @@ from ..host.progress import InversionStopped, SourceProgress, stop_asked
 from ..options import cache_bytes
 from ..shown import ContentPicture
 from ..timing import Part, TimeSplit
-from .at_work import Source, at_work, require_numbers, vae_of
+from .at_work import Source, at_work, require_numbers, vae_facts, vae_of
 from .run_request import RunTask, batches, host_request, run_key, run_tasks, told_now
 from .tracer import RunTracer
 
@@ -56,7 +55,7 @@ class ContentGenerator:
         self._times = times
         self._decode = decode
         file = source.vae or vae_of(source.info)
-        self._decoder = repr([identity.of_file(file), getattr(shared.opts, "sd_vae_decode_method", None)])
+        self._decoder = repr([vae_facts(file, "decoder"), getattr(shared.opts, "sd_vae_decode_method", None)])
 
     def traces(self, tasks: Sequence[RunTask]) -> list[Trace]:
         """The trace of each task's run, on the CPU; the source is loaded only if one, or its picture, is missing.
@@ -98,6 +97,7 @@ class ContentGenerator:
                     self._add_picture(model, run)
                 done[key] = run
                 trajectories.put(key, run, cache_bytes())
+            progress.check()  # decoding is not interrupted, and the host forgets a Skip when its own loop begins
         return done
 
     def _run(self, model: Any, batch: Mapping[str, RunTask]) -> dict[str, Trace]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...core import InversionRule, Level, NoiseSchedule, SourceTrajectory, invert
 from ...settings import Settings
-from ..cache import disk, identity
+from ..cache import disk
 from ..cache.keys import KEY, key_of
 from ..cache.memory import trajectories
 from ..host import networks
@@ -23,7 +23,7 @@ from ..host.progress import InversionProgress
 from ..host.samplers import SamplerPlan
 from ..options import cache_bytes, disk_bytes
 from ..timing import Part, TimeSplit
-from .at_work import Source, at_work, require_numbers, vae_of
+from .at_work import Source, at_work, require_numbers, vae_facts, vae_of
 from .prompts import InversionPrompts, inversion_condition, inversion_prompts
 
 logger = logging.getLogger("ditail")
@@ -105,7 +105,7 @@ class Inverter:
             "trajectory",
             picture=task.picture.fingerprint(),
             source=self._source.identity(),
-            vae=identity.of_file(self._source.vae or vae_of(self._source.info)),
+            vae=vae_facts(self._source.vae or vae_of(self._source.info), "encoder"),
             prompts=[*task.prompts.told, *self._size.values()],
             networks=networks.files_of(task.prompts.tags),
             scales=[settings.positive_scale, settings.negative_scale],

@@ -7,7 +7,7 @@ name.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -37,3 +37,10 @@ def install(extensions: Path, folder: str = FOLDER, further: Sequence[Path] = (P
         shutil.copytree(other, extensions / other.name, ignore=unwanted)
     for name in NEIGHBOURS:
         shutil.copytree(NEIGHBOUR, extensions / name, ignore=unwanted)
+
+
+def install_real(extensions: Path, checkouts: Path | None, wanted: Mapping[str, str]) -> None:
+    """Copy checkouts of real extensions into folders; what they need of packages is on $PYTHONPATH, if anywhere."""
+    for folder, name in wanted.items():
+        assert checkouts is not None, "no checkouts of extensions"
+        shutil.copytree(checkouts / name, extensions / folder, ignore=shutil.ignore_patterns("__pycache__", ".git"))

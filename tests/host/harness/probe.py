@@ -88,6 +88,8 @@ class Probe:
 
         Switches: ``throw_at`` (the UNet call, from 1, that raises), ``throw`` (name of the exception's class:
         RuntimeError, OutOfMemoryError, ...), ``throw_load`` (file name whose next load raises, once),
+        ``stage`` (load, build, move, prompts, encode, run or decode: the source's, whose next beginning outside of
+        sampling does ``then``, once), ``then`` (an exception's class, interrupt or skip),
         ``stop_at`` (the UNet call at which ``stop`` is pressed), ``stop`` (interrupt, skip or stop_generating),
         ``delay`` (seconds before each UNet call), ``watch`` (path of a module in the UNet whose outputs are kept).
         """

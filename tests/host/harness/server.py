@@ -11,14 +11,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .client import Answer, Client
 from .hosts import HOSTS, find_host, python_of
-from .installed import FOLDER, install
+from .installed import FOLDER, install, install_real
 from .probe import Probe
 
 START_LIMIT = 300
@@ -42,18 +42,14 @@ def find_webui() -> Path | None:
     return find_host("webui")
 
 
-REAL = ("sd-webui-controlnet", "sd-webui-negpip", "multidiffusion-upscaler-for-automatic1111")
-"""Folders of the real extensions that tests run beside."""
+NO_EXTENSIONS = "set WEBUI_EXTENSIONS to a folder of checkouts to run tests beside the real extensions"
 
 
-NO_EXTENSIONS = f"set WEBUI_EXTENSIONS to a folder with {', '.join(REAL)} to run tests beside the real extensions"
-
-
-def find_extensions() -> Path | None:
-    """Where checkouts of the real extensions are: $WEBUI_EXTENSIONS."""
+def find_extensions(names: Iterable[str]) -> Path | None:
+    """Where checkouts of real extensions are: $WEBUI_EXTENSIONS, if it has all that are named."""
     named = os.environ.get("WEBUI_EXTENSIONS")
     folder = Path(named) if named else None
-    return folder if folder is not None and all((folder / name).is_dir() for name in REAL) else None
+    return folder if folder is not None and all((folder / name).is_dir() for name in names) else None
 
 
 @dataclass(frozen=True)
@@ -66,10 +62,12 @@ class Setup:
         options: over ``OPTIONS``.
         auth: name and password of its API.
         ui_config: defaults of its controls, as a user saved them.
-        real: beside the real extensions.
+        real: checkouts of real extensions, by the folders that they are copied into.
         folder: what the extension's own is called.
         beside: checkpoints that it holds beside alpha; its limit has to allow for them.
         host: which of ``hosts.HOSTS``.
+        one_yaml: no checkpoint that predicts noise has a ``.yaml`` of its own, as those of SD1 have none: one serves
+            all, and the host would load one into another's object.
     """
 
     flags: tuple[str, ...] = ()
@@ -77,10 +75,11 @@ class Setup:
     options: Mapping[str, Any] = field(default_factory=dict)
     auth: tuple[str, str] | None = None
     ui_config: Mapping[str, Any] = field(default_factory=dict)
-    real: bool = False
+    real: Mapping[str, str] = field(default_factory=dict)
     folder: str = FOLDER
     beside: tuple[str, ...] = ()
     host: str = "webui"
+    one_yaml: bool = False
 
 
 class WebUI(Client):
@@ -100,9 +99,9 @@ class WebUI(Client):
         self._host = setup.host
         _lay_out(self.data, files)
         install(self.data / "extensions", setup.folder, HOSTS[setup.host].extensions)
-        folder = find_extensions()
-        for name in REAL if setup.real and folder is not None else ():
-            (self.data / "extensions" / name).symlink_to(folder / name, target_is_directory=True)
+        if setup.one_yaml:
+            _share_one_yaml(self.data)
+        install_real(self.data / "extensions", find_extensions(setup.real.values()), setup.real)
         _write(self.data / "config.json", {**OPTIONS, **setup.options})
         _write(self.data / "ui-config.json", setup.ui_config)
         guard = ["--api-auth", ":".join(setup.auth)] if setup.auth else []
@@ -190,6 +189,13 @@ def _lay_out(data: Path, files: Path) -> None:
         (data / "checkpoints" / file.name).symlink_to(file)
     for file in (files / "Lora").iterdir():
         (data / "models" / "Lora" / file.name).symlink_to(file)
+
+
+def _share_one_yaml(data: Path) -> None:
+    (data / "checkpoints" / "alpha.yaml").rename(data / "one.yaml")  # the probe makes it the host's own for SD1
+    for file in (data / "checkpoints").glob("*.yaml"):
+        if file.stem != "vpred":
+            file.unlink()
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:

@@ -15,21 +15,50 @@ AUTH = ("someone", "secret")
 CONFIGURED = {"customscript/ditail.py/img2img/Negative scale (β)/value": 1.5}
 """What a user has saved as a default of their own."""
 
+
+def _named(*names: str) -> dict[str, str]:
+    """Real extensions in folders of their own names."""
+    return dict(zip(names, names, strict=True))
+
+
+def _writing_prompts(prefix: str) -> Setup:
+    """Beside the two that rewrite prompts, in folders that begin with a letter."""
+    folders = {f"{prefix}-dynamic-prompts": "sd-dynamic-prompts", f"{prefix}-wildcards": _WILDCARDS}
+    return Setup(real=folders, options=_OF_DYNAMIC_PROMPTS)
+
+
+_WILDCARDS = "stable-diffusion-webui-wildcards"
+
+_FALSE = ("ignore_whitespace", "write_raw_template", "write_prompts_to_file", "limit_jinja_prompts")
+_OF_DYNAMIC_PROMPTS = {
+    **{f"dp_{name}": False for name in _FALSE},
+    **{f"dp_wildcard_manager_{name}": False for name in ("no_dedupe", "no_sort", "shuffle")},
+    "dp_auto_purge_cache": False,
+    "dp_parser_variant_start": "{",
+    "dp_parser_variant_end": "}",
+    "dp_parser_wildcard_wrap": "__",
+    "dp_magicprompt_batch_size": 1,
+}
+"""Its options, as saved: in the first start it registers them too late for the WebUI to know them, and fails."""
+
 SETUPS = {
     "main": Setup(),
+    "one-yaml": Setup(one_yaml=True),
     "held": Setup(options={"sd_checkpoints_limit": 2}, beside=("beta.safetensors",)),
     "panel": Setup(auth=AUTH, ui_config=CONFIGURED),
     "others": Setup(),
     "medvram": Setup(flags=("--medvram",)),
     "lowvram": Setup(flags=("--lowvram",)),
-    "real": Setup(real=True),
+    "real": Setup(real=_named("sd-webui-controlnet", "sd-webui-negpip", "multidiffusion-upscaler-for-automatic1111")),
+    "prompts-before": _writing_prompts("a"),
+    "prompts-after": _writing_prompts("z"),
     "half": Setup(precision=("--precision", "half")),
     "reforge": Setup(host="reforge", precision=()),
 }
 """By key, the longest-running first.
 
-``main`` holds one checkpoint, so a source is loaded for each test; ``held`` has alpha and beta in memory, for
-whatever is not about loading, and is faster. ``others`` has further checkpoints.
+``main`` and ``one-yaml`` hold one checkpoint, so a source is loaded for each test; ``held`` has alpha and beta in
+memory, for whatever is not about loading, and is faster. ``others`` has further checkpoints.
 """
 
 MAIN = "main"

@@ -13,7 +13,9 @@ from harness.state import unchanged_host
 
 BETA = {"source_checkpoint": "beta.safetensors"}
 SAME = {"source_checkpoint": "same as target"}
-WAYS = ["forward", "cross_attention", "hook", "cat"]
+KEPT = ["forward", "cross_attention", "hook", "cat"]
+WAYS = [*KEPT, "linear_class"]
+"""With a replaced class nothing of the target's is kept: it may change from one call to the next."""
 REFUSED = ["block", "apply_model"]
 
 
@@ -62,7 +64,7 @@ def test_what_is_left_behind_does_not_enter_the_next_inversion(
     assert same(of_the_source(later), of_the_source(records))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", KEPT)
 def test_what_is_kept_serves_with_and_without_a_neighbour(ask: Ask, way: str):
     ditail = {**BETA, "inversion_prompt": "a circle"}
     alone, _ = ask(ditail)
@@ -72,6 +74,21 @@ def test_what_is_kept_serves_with_and_without_a_neighbour(ask: Ask, way: str):
     assert again.pixels == alone.pixels
     assert [call for call in later.calls if not call.sampling] == []
     assert apart(both, alone) > 2
+
+
+@pytest.mark.parametrize("ditail", [BETA, SAME], ids=["beta", "same"])
+def test_a_vae_that_somebody_tiles_encodes_the_sources_picture_and_is_told_from_others(
+    webui: WebUI, ask: Ask, ditail: dict[str, str]
+):
+    alone, records = ask(ditail)
+    both, beside = ask(ditail, "vae_tiles")
+    assert both.status == 200, both.body
+    first, tiled = of_the_source(records), of_the_source(beside)
+    assert len(first) == len(tiled) > 0, "what was inverted without tiles is not taken for it"
+    assert not same(first, tiled)
+    again, later = ask(ditail)
+    assert again.pixels == alone.pixels
+    assert all(call.sampling for call in later.calls), "both are kept"
 
 
 @pytest.mark.parametrize("way", REFUSED)

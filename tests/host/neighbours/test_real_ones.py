@@ -7,13 +7,10 @@ from typing import Any
 import pytest
 from harness.client import Answer, circle, encode
 from harness.probe import Probe, Records
-from harness.server import NO_EXTENSIONS, WebUI, find_extensions
+from harness.server import WebUI
 from harness.state import unchanged_host
 
-pytestmark = [
-    pytest.mark.server("real"),
-    pytest.mark.skipif(find_extensions() is None, reason=NO_EXTENSIONS),
-]
+pytestmark = pytest.mark.server("real")
 
 ITSELF = {"source_checkpoint": "same as target"}
 

@@ -231,3 +231,18 @@ def test_a_refusal_ends_the_folder_with_its_sentence(webui: WebUI, tab: Img2ImgT
         shown = press(tab, folder, {**BETA, "region": "inpaint mask"})
         assert "this request has no inpaint mask" in shown.log
         assert shown.pictures == []
+
+
+def test_twenty_pictures_are_one_load(webui: WebUI, probe: Probe, tab: Img2ImgTab, tmp_path: Path):
+    folder = tmp_path / "twenty"
+    folder.mkdir()
+    for number in range(20):
+        circle(128, (240 - 10 * number, 40, 10 * number)).save(folder / f"picture {number:02}.png")
+    with unchanged_host(webui):
+        probe.reset()
+        shown = press(tab, folder)
+        records = probe.records()
+    assert records.loads == ["beta.safetensors"]
+    assert records.reuses == []
+    assert len(shown.pictures) == inversions(records) == 20
+    assert len(set(shown.pixels)) == 20

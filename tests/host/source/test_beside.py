@@ -10,6 +10,8 @@ import pytest
 from harness.probe import Probe
 from harness.server import WebUI
 
+pytestmark = pytest.mark.server("main", "one-yaml")
+
 BETA = {"source_checkpoint": "beta.safetensors"}
 DELTA = {"source_checkpoint": "delta.safetensors"}
 
@@ -58,6 +60,23 @@ def test_without_a_budget_each_new_picture_loads_its_source(webui: WebUI, probe:
     assert probe.state() == before
 
 
+def test_without_a_budget_nothing_holds_on_to_the_source(webui: WebUI, probe: Probe):
+    def held() -> dict[str, int]:
+        webui.post("/ditail/v1/cache/clear")
+        return webui.get("/probe/held").body
+
+    with budget(webui, 0):
+        loads(webui, probe, BETA, 1)
+        first = held()
+        loads(webui, probe, BETA, 2)
+        loads(webui, probe, DELTA, 3)
+        assert held() == first
+    loads(webui, probe, BETA, 4)
+    assert webui.get("/probe/held").body["models"] == first["models"] + 1
+    assert held() == first
+    assert first["models"] == 1
+
+
 def test_the_longest_unused_source_makes_room(webui: WebUI, probe: Probe):
     loads(webui, probe, BETA, 1)
     _, size = waiting(webui)
@@ -85,7 +104,8 @@ def test_a_changed_file_is_loaded_again(webui: WebUI, probe: Probe):
     name = "overwritten.safetensors"
     path = webui.checkpoints / name
     shutil.copyfile(webui.checkpoints / "delta.safetensors", path)
-    shutil.copyfile(webui.checkpoints / "delta.yaml", path.with_suffix(".yaml"))
+    if (webui.checkpoints / "delta.yaml").is_file():
+        shutil.copyfile(webui.checkpoints / "delta.yaml", path.with_suffix(".yaml"))
     webui.post("/sdapi/v1/refresh-checkpoints")
     try:
         source = {"source_checkpoint": name}

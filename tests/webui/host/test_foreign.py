@@ -223,6 +223,25 @@ def test_a_replaced_class_is_noticed(foreign: SimpleNamespace, monkeypatch: pyte
     assert foreign.classes_are_replaced(unet)
 
 
+def test_a_replaced_class_is_put_aside_where_somebody_looked_before(
+    foreign: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
+    model, own = foreign.model, nn.Linear.forward
+    expected = model.apply_model(X)
+    theirs = lambda layer, x: own(layer, x) + 1  # noqa: E731
+    theirs.__code__ = theirs.__code__.replace(co_filename=EXTENSION)
+    foreign.remember_classes(model)
+    monkeypatch.setattr(nn.Linear, "forward", theirs)
+    changed = model.apply_model(X)
+    assert not torch.equal(changed, expected)
+    foreign.remember_classes(model)  # what is there now is not the original
+    with foreign.set_aside(model):
+        assert torch.equal(model.apply_model(X), expected)
+        assert nn.Linear.forward is own
+    assert nn.Linear.forward is theirs
+    assert torch.equal(model.apply_model(X), changed)
+
+
 def test_who_it_is(foreign: SimpleNamespace):
     assert foreign.name_of(written_in(EXTENSION)) == "their-extension"
     assert foreign.name_of(written_in("/webui/extensions-builtin/Own/y.py")) == "Own"

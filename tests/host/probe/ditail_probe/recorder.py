@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from ldm.models.autoencoder import AutoencoderKL
 from ldm.modules.diffusionmodules.openaimodel import UNetModel
-from modules import sd_models, shared
+from modules import prompt_parser, sd_models, shared
 from sgm.modules.diffusionmodules.wrappers import OpenAIWrapper
 from torch.nn.modules import module as torch_module
 
@@ -39,6 +39,8 @@ class Switches:
     throw_at: int | None = None
     throw: str = "RuntimeError"
     throw_load: str | None = None
+    stage: str | None = None
+    then: str = "RuntimeError"
     stop_at: int | None = None
     stop: str = "interrupt"
     delay: float = 0.0
@@ -75,6 +77,7 @@ class Recorder:
         given = args[2] if isinstance(module, OpenAIWrapper) else {}
         conditions = {"context": pack(given.get("crossattn")), "vector": pack(given.get("vector"))}
         self.calls.append({**call, **conditions, "output": None, "sampling": _in_sample()})
+        self.before_stage("run")
         if len(self.calls) == self.switches.stop_at:
             getattr(shared.state, self.switches.stop)()
         if len(self.calls) == self.switches.throw_at:
@@ -88,8 +91,19 @@ class Recorder:
         if isinstance(module, UNetModel) and self.calls:
             self.calls[-1]["context"] = pack(kwargs.get("context"))
 
+    def before_stage(self, stage: str) -> None:
+        """Let the stage that the switch names fail, or be stopped, the first time that it begins."""
+        if self.switches.stage != stage or _in_sample():
+            return
+        self.switches.stage = None
+        if self.switches.then in ("interrupt", "skip"):
+            getattr(shared.state, self.switches.then)()
+        else:
+            raise exception(self.switches.then)
+
     def before_load(self, file: str) -> None:
         self.loads.append(file)
+        self.before_stage("load")
         if file == self.switches.throw_load:
             self.switches.throw_load = None
             raise exception(self.switches.throw)
@@ -127,12 +141,21 @@ def _of_unet(name: str) -> torch.nn.Module | None:
 
 
 def _in_sample() -> bool:
+    return _is_called_by("sample", "processing.py")
+
+
+def _is_called_by(function: str, file: str) -> bool:
     frame = inspect.currentframe()
     while frame is not None:
-        if frame.f_code.co_name == "sample" and frame.f_code.co_filename.endswith("processing.py"):
+        if frame.f_code.co_name == function and frame.f_code.co_filename.endswith(file):
             return True
         frame = frame.f_back
     return False
+
+
+def _kind_of_move() -> str:
+    """The host's loader moves a new model to the device while it builds it; later moves are moves."""
+    return "build" if _is_called_by("load_model", "sd_models.py") else "move"
 
 
 def install() -> None:
@@ -145,6 +168,10 @@ def install() -> None:
         told = "checkpoint_info"
         _before(forge_loader, "load_model_for_a1111", lambda *_, **given: RECORDER.before_load(_name(given[told])))
     _before(AutoencoderKL, "encode", lambda *_, **__: setattr(RECORDER, "encodes", RECORDER.encodes + 1))
+    _before(AutoencoderKL, "encode", lambda *_, **__: RECORDER.before_stage("encode"))
+    _before(AutoencoderKL, "decode", lambda *_, **__: RECORDER.before_stage("decode"))
+    _before(prompt_parser, "get_learned_conditioning", lambda *_, **__: RECORDER.before_stage("prompts"))
+    _before(sd_models, "send_model_to_device", lambda *_, **__: RECORDER.before_stage(_kind_of_move()))
     reload_model = sd_models.reload_model_weights
 
     @functools.wraps(reload_model)

@@ -20,6 +20,7 @@ def snapshot() -> dict[str, Any]:
         "checkpoint": loaded_file(),
         "object": id(model),
         "model_attributes": sorted(vars(model)),
+        "module_attributes": hashlib.sha256(repr(_attributes(model)).encode()).hexdigest()[:16],
         "embeddings": sorted(sd_hijack.model_hijack.embedding_db.word_embeddings),
         "low_memory": shared.parallel_processing_allowed,
         "precision": [str(devices.dtype_unet), str(devices.dtype_vae), devices.fp8, devices.unet_needs_upcast],
@@ -32,6 +33,7 @@ def snapshot() -> dict[str, Any]:
         "patched": [name for name in ("apply_model", "forward") if name in {**vars(model), **vars(model.model)}],
         "weights": _hash(unet.state_dict()),
         "vae_weights": _hash(model.first_stage_model.state_dict()),
+        "text_weights": _hash(model.cond_stage_model.state_dict()),
         "alphas": _hash({"alphas": model.alphas_cumprod}),
         "device": str(next(unet.parameters()).device),
         "training": any(module.training for module in unet.modules()),
@@ -61,6 +63,11 @@ def _touched_modules(model: torch.nn.Module) -> dict[str, list[str]]:
         if marks:
             touched[name] = marks
     return touched
+
+
+def _attributes(model: torch.nn.Module) -> list[tuple[str, list[str]]]:
+    """Names of the instance attributes of each module."""
+    return [(name, sorted(vars(module))) for name, module in model.named_modules()]
 
 
 def _hash(tensors: dict[str, torch.Tensor]) -> str:

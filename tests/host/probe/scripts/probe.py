@@ -1,6 +1,11 @@
-from ditail_probe import blind, recorder, state
+from pathlib import Path
+
+from ditail_probe import blind, memory, recorder, state
 from fastapi import Body
-from modules import script_callbacks, scripts
+from modules import paths_internal, script_callbacks, scripts, sd_models_config
+
+ONE_YAML = Path(paths_internal.data_path) / "one.yaml"
+"""The configuration of small checkpoints that have none of their own, where a test's server lays one out."""
 
 
 class Probe(scripts.Script):
@@ -23,6 +28,8 @@ def add_routes(_demo, app):
     app.add_api_route("/probe/count", lambda: {"calls": len(recorder.RECORDER.calls)}, methods=["GET"])
     app.add_api_route("/probe/records", recorder.RECORDER.report, methods=["GET"])
     app.add_api_route("/probe/blind", lambda fact=None: blind.to(fact), methods=["POST"])
+    app.add_api_route("/probe/held", memory.held, methods=["GET"])
+    app.add_api_route("/probe/resident", memory.resident, methods=["GET"])
     app.add_api_route("/probe/state", state.snapshot, methods=["GET"])
 
 
@@ -31,3 +38,5 @@ def reset(switches: dict = Body(default={})):  # noqa: B008
 
 
 script_callbacks.on_app_started(add_routes)
+if ONE_YAML.is_file():
+    sd_models_config.config_default = str(ONE_YAML)

@@ -1,0 +1,60 @@
+"""The source stopped or failing at each of its stages: the target, and what it draws, are what they were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from harness.client import Answer
+from harness.probe import Probe
+from harness.server import WebUI
+
+pytestmark = pytest.mark.server("main", "one-yaml")
+
+BETA = {"source_checkpoint": "beta.safetensors"}
+STAGES = {
+    "img2img": ("load", "build", "move", "prompts", "encode", "run"),
+    "txt2img": ("load", "build", "move", "prompts", "run", "decode"),
+}
+"""Of an inversion, and of a content that the source generates and shows."""
+
+TRIED_AGAIN = ("load", "build")
+"""Stages that are begun once more where memory was short, with what the target can spare."""
+
+
+def ask(webui: WebUI, route: str) -> Answer:
+    shown = {"show_content": True} if route == "txt2img" else {}
+    return getattr(webui, route)({**BETA, **shown})
+
+
+@pytest.mark.parametrize("then", ["interrupt", "skip", "RuntimeError", "OutOfMemoryError"])
+@pytest.mark.parametrize(("route", "stage"), [(route, stage) for route, found in STAGES.items() for stage in found])
+def test_nothing_of_it_stays(webui: WebUI, probe: Probe, route: str, stage: str, then: str):
+    ordinary, before = webui.txt2img().pixels, probe.state()
+    expected = ask(webui, route).pixels
+    webui.post("/ditail/v1/cache/clear")
+    probe.reset(stage=stage, then=then)
+    answer = ask(webui, route)
+    assert probe.state() == before
+    records = probe.records()
+    if then == "OutOfMemoryError" and stage in TRIED_AGAIN:
+        assert (answer.status, answer.pixels) == (200, expected)
+        assert records.loads == ["beta.safetensors"] * 2
+    else:
+        ended_without_a_picture(answer, stopped=then in ("interrupt", "skip"))
+        assert records.samples == []
+        assert records.loads == ["beta.safetensors"]
+    assert webui.txt2img().pixels == ordinary
+    assert ask(webui, route).pixels == expected
+    assert probe.state() == before
+
+
+def ended_without_a_picture(answer: Answer, *, stopped: bool) -> None:
+    """Stopped, the host answers with no picture; where something failed, with an error."""
+    body: dict[str, Any] = answer.body
+    if stopped:
+        assert (answer.status, body["images"]) == (200, [])
+    else:
+        assert answer.status >= 400, body
+        assert "images" not in body
+        assert "Ditail" in str(body) or "thrown by the probe" in str(body), body

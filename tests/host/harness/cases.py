@@ -49,7 +49,11 @@ SAMPLERS = (
 )
 """Those that both have; what the later ones draw is drawn alike."""
 
-SCHEDULERS = ("Karras", "Exponential", "Uniform", "SGM Uniform", "Beta", "Align Your Steps")
+SCHEDULERS = (
+    *("Karras", "Exponential", "Polyexponential", "Uniform", "SGM Uniform"),
+    *("KL Optimal", "Simple", "Normal", "DDIM", "Align Your Steps"),
+)
+"""Those that both compute alike; reForge's "Beta" has another rule than the WebUI's."""
 
 CASES = {
     **{f"picture, {name}": _of(sampler_name=name) for name in SAMPLERS},
@@ -76,6 +80,7 @@ CASES = {
     "tiling": _of(tiling=True),
     "mix": _of(ditail=MIX),
     "mix, LoRA, twice": _of(ditail=MIX, prompt=LORA, n_iter=2),
+    "refiner": _of("txt2img", steps=10, refiner_checkpoint="delta.safetensors", refiner_switch_at=0.6),
     "hires fix": _of("txt2img", **HIRES),
     "hires fix, LoRA": _of("txt2img", prompt=LORA, **HIRES),
     "all layers": _of(ditail={**BETA, "layer_profile": "full"}),

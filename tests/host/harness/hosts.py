@@ -55,6 +55,13 @@ HOSTS = {
         (*_ALL, "--always-cpu", "--all-in-fp32", "--vae-in-fp32", "--clip-in-fp32", "--attention-pytorch"),
         (PROBE, NARROW),
     ),
+    "forge": Host(
+        "Forge",
+        "FORGE_DIR",
+        "forge",
+        (*_ALL, "--always-cpu", "--all-in-fp32", "--vae-in-fp32", "--clip-in-fp32", "--attention-pytorch"),
+        (),
+    ),
 }
 
 

@@ -117,6 +117,7 @@ CORE = {
 WEBUI = {
     "options": set(),
     "timing": {"options"},
+    "rates": {"timing"},
     "request": set(),
     "host": {"timing", "options"},
     "cache": set(),
@@ -127,8 +128,9 @@ WEBUI = {
     "notes": {"request", "host", "source", "target"},
     "flow": {"host", "request", "source", "target", "notes", "timing"},
     "advice": {"host", "source", "cache", "timing"},
-    "panel": {"request", "cache", "advice", "host", "failure"},
-    "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "failure", "options"},
+    "comparing": {"request", "host"},
+    "panel": {"request", "cache", "advice", "comparing", "host", "failure"},
+    "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "failure", "options", "rates"},
 }
 """The rooms of webui, from below; source and target do not know each other."""
 

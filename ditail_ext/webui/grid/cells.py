@@ -18,8 +18,7 @@ from ...settings import SAME_AS_TARGET, Settings
 from ..cache import identity
 from ..cache.keys import key_of
 from ..host import networks
-from ..panel.xyz import OVERRIDES
-from ..request.arguments import Request
+from ..request.arguments import OVERRIDES, Request
 from ..target.mix import mix_file
 from .styles import Style
 

@@ -109,7 +109,7 @@ def in_html(run: Run, name: str) -> str:
     one, other = (html.escape(caption) for caption in CAPTIONS[:2])
     width, height = run.result.size
     return f"""
-<div class="ditail-compare" style="--at: 50%">
+<div class="ditail-compare" style="--at: 50%; max-width: {min(640, max(256, 2 * width))}px">
 <input type="radio" name="{name}" id="{name}_content"><label for="{name}_content">{one}</label>
 <input type="radio" name="{name}" id="{name}_alone" checked><label for="{name}_alone">{other}</label>
 <span class="ditail-end">Ditail</span>

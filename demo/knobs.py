@@ -1,8 +1,8 @@
 """What each setting does, in small pictures: one scene with three values of it, ``python -m demo.knobs``.
 
 They are the pictures in the tooltips of the WebUI's panel. A strip has one picture a value, the value below it.
-What is injected shows where much depends on it: the feature with the layers *full*, the attention with a positive
-scale of 0, each with the other one switched off.
+The feature's are with the layers *full*, where much depends on it, and without the attention. Of the attention, the
+inversion rule and its refinements small pictures of this scene show nothing that helps to choose, so they have none.
 """
 
 from __future__ import annotations
@@ -30,19 +30,15 @@ OUT = Path(__file__).parents[1] / "ditail_ext" / "webui" / "panel" / "knobs"
 CELL, CAPTION = 112, 18
 SOURCE, TARGET, OTHER = "shaded", "ink", "mosaic"
 FEATURE = {"attention_ratio": 0.0, "feature_ratio": 1.0, "layer_profile": "full"}
-ATTENTION = {"feature_ratio": 0.0, "attention_ratio": 1.0, "positive_scale": 0.0}
 
 KNOBS: Mapping[str, tuple[Sequence[object], Mapping[str, object]]] = {
     "source_checkpoint": ((SAME_AS_TARGET, "the right one"), {}),
     "positive_scale": ((0.0, 3.0, 9.0), {}),
     "negative_scale": ((0.0, 0.5, 6.0), {}),
     "feature_ratio": ((0.0, 0.5, 1.0), FEATURE),
-    "attention_ratio": ((0.0, 0.5, 1.0), ATTENTION),
     "layer_profile": (("default", "strong", "full"), {"feature_ratio": 1.0, "attention_ratio": 1.0}),
     "feature_start": ((0.0, 0.3, 0.6), FEATURE),
-    "attention_start": ((0.0, 0.3, 0.6), ATTENTION),
     "feature_weight": ((0.0, 0.5, 1.0), FEATURE),
-    "attention_weight": ((0.0, 0.5, 1.0), ATTENTION),
     "region": (("everywhere", "left half"), {"feature_ratio": 1.0, "attention_ratio": 1.0, "layer_profile": "full"}),
     "mix_weight": ((0.0, 0.5, 1.0), {}),
 }

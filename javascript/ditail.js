@@ -36,6 +36,7 @@
         };
         if (tab === "img2img") {
             known.strength = number("#img2img_denoising_strength");
+            known.mask = get_tab_index("mode_img2img") >= 2; // Inpaint, its two relatives, and Batch, which may have some
             if (first.before !== undefined && known.strength === 1) known.raised = first.before;
         }
         return known;

@@ -5,16 +5,18 @@ from typing import Any
 
 from modules import script_callbacks, scripts
 
-from ditail_ext.webui import flow, notes, options, shown
+from ditail_ext.webui import flow, notes, options, rates, shown
 from ditail_ext.webui.cache import identity
+from ditail_ext.webui.comparing import runs
 from ditail_ext.webui.failure import before_init, fail_at_init, forget_init
 from ditail_ext.webui.grid import controls as grid_controls
 from ditail_ext.webui.grid import grid
+from ditail_ext.webui.grid.announced import Announced
 from ditail_ext.webui.host import foreign
 from ditail_ext.webui.host.progress import InversionStopped
 from ditail_ext.webui.panel import api, layout, xyz
 from ditail_ext.webui.panel.wiring import Wiring
-from ditail_ext.webui.request.arguments import Request, is_asked_for, parse_request
+from ditail_ext.webui.request.arguments import OVERRIDES, Request, is_asked_for, parse_request
 from ditail_ext.webui.source import models
 from ditail_ext.webui.target.sampling import TargetSampling
 
@@ -42,16 +44,22 @@ class Ditail(scripts.Script):
         return panel.components
 
     def after_component(self, component: Any, **_kwargs: Any) -> None:
-        """The host has made a control."""
+        """A control was made, the host's or another script's."""
         self._wiring_of_tab.host_has(component)
+        self._costs_of_tab.host_has(component)
 
     @functools.cached_property
     def _wiring_of_tab(self) -> Wiring:
         return Wiring(is_img2img=self.is_img2img)
 
+    @functools.cached_property
+    def _costs_of_tab(self) -> Announced:
+        return Announced(is_img2img=self.is_img2img)
+
     def before_process(self, p: Any, *args: Any) -> None:
         """Before the host loads the request's checkpoint: it may be one that waits as a source."""
-        if is_asked_for(args, getattr(p, xyz.OVERRIDES, None)):
+        if is_asked_for(args, getattr(p, OVERRIDES, None)):
+            runs.keep_request(p)
             flow.settle_models(p)
         else:
             flow.give_way()
@@ -61,7 +69,7 @@ class Ditail(scripts.Script):
         self._end(p)
         p.extra_generation_params = notes.without_ours(p.extra_generation_params)
         try:
-            request = parse_request(args, getattr(p, xyz.OVERRIDES, None))
+            request = parse_request(args, getattr(p, OVERRIDES, None))
         except Exception as error:  # noqa: BLE001 - the host would swallow it; it is raised again
             fail_at_init(p, error)
             return
@@ -96,8 +104,10 @@ class Ditail(scripts.Script):
         sampling = TargetSampling.of(p)
         try:
             if sampling is not None:
+                runs.remember(p, processed, parse_request(args, getattr(p, OVERRIDES, None)))
                 shown.append(p, processed, sampling.contents)
                 sampling.times.tell(processed)
+                rates.last.learn(sampling.times, p, len(processed.all_seeds))
         finally:
             self._end(p)
 

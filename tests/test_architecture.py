@@ -119,6 +119,7 @@ CORE = {
 WEBUI = {
     "options": set(),
     "timing": {"options"},
+    "rates": {"timing"},
     "request": set(),
     "host": {"timing", "options"},
     "cache": set(),
@@ -130,8 +131,12 @@ WEBUI = {
     "notes": {"request", "host", "source", "target", "aggregation"},
     "flow": {"host", "request", "source", "target", "aggregation", "notes", "timing"},
     "advice": {"host", "source", "aggregation", "cache", "timing"},
-    "panel": {"request", "cache", "advice", "host", "failure"},
-    "grid": {"flow", "panel", "request", "host", "cache", "source", "target", "aggregation", "failure", "options"},
+    "comparing": {"request", "host"},
+    "panel": {"request", "cache", "advice", "comparing", "host", "failure"},
+    "grid": {
+        *("flow", "panel", "request", "host", "cache", "source", "target", "aggregation", "failure", "options"),
+        "rates",
+    },
 }
 """The rooms of webui, from below; source and target do not know each other."""
 

@@ -130,10 +130,10 @@ def _run(args: argparse.Namespace) -> None:
     try:
         import torch
 
+        from ..sheet import contact_sheet
         from .job import run
         from .model import Compute
         from .picture import save_png
-        from .sheet import contact_sheet
     except ImportError as error:
         raise DitailError(
             f"The package {error.name} is not installed; run the set-up that README.md names."

@@ -48,6 +48,12 @@ class TimeSplit:
         self._seconds: dict[Part, float] = {}
         self._open: list[Part] = []
         self._since = 0.0
+        self._made = clock()
+
+    @property
+    def whole(self) -> float:
+        """Seconds since it was made."""
+        return self._clock() - self._made
 
     @contextmanager
     def part(self, part: Part) -> Iterator[None]:

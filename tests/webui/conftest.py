@@ -149,6 +149,7 @@ def _gradio() -> ModuleType:
     gradio = ModuleType("gradio")
     for kind in (
         "Row",
+        "Column",
         "Accordion",
         "HTML",
         "Image",

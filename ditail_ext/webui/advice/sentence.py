@@ -13,11 +13,15 @@ from ...settings import (
     AGGREGATION_ALONE,
     CONTENT_GENERATED,
     EVERYWHERE,
+    INPAINT_REGION,
     INVERSION_ONLY,
     NO_MIX,
+    OUTSIDE_REGION,
     TABLE,
     Settings,
 )
+
+OF_A_MASK = (INPAINT_REGION, OUTSIDE_REGION)
 
 SHORT = 36
 """Letters of a checkpoint's name in a sentence; the whole one is its tooltip."""
@@ -43,6 +47,7 @@ class Situation:
         loads: names of the checkpoints that have to be loaded.
         kept: whether the inversion is kept from before.
         raised: what the denoising strength was before it was raised to 1.
+        mask: whether the open tab of img2img has an inpaint mask.
     """
 
     settings: Settings
@@ -60,6 +65,7 @@ class Situation:
     loads: Sequence[str] = ()
     kept: bool = False
     raised: float | None = None
+    mask: bool | None = None
 
     @property
     def alone(self) -> bool:
@@ -84,6 +90,8 @@ class Said:
         notes: what it costs.
         badge: source and target, as HTML.
         inert: names of the controls that have no effect.
+        changed: names of those that are not at their defaults.
+        out_of_place: choices of the region that mean nothing in the open tab.
         refused: whether the generation would be refused.
     """
 
@@ -92,6 +100,8 @@ class Said:
     notes: tuple[str, ...]
     badge: str
     inert: frozenset[str] = field(default_factory=frozenset)
+    changed: frozenset[str] = field(default_factory=frozenset)
+    out_of_place: tuple[str, ...] = ()
     refused: bool = False
 
 
@@ -103,6 +113,8 @@ def say(situation: Situation) -> Said:
         tuple(_notes(situation)),
         _badge(situation),
         inert(situation),
+        frozenset(situation.settings.changed()) - {"enabled"},
+        tuple(name for name in OF_A_MASK if situation.mask is False and name != situation.settings.region),
         bool(situation.refusals),
     )
 
@@ -157,9 +169,10 @@ def _warnings(situation: Situation) -> list[str]:
     if situation.alone:
         return said if _aggregated(settings) else ["Nothing is aggregated: name a further checkpoint."]
     if situation.same and not settings.inversion_prompt.strip():
+        what = "that is to draw the content" if situation.generated else "that the picture looks like"
         said.append(
             "Source and target are the same checkpoint: that is for editing by prompt. For another style, choose as "
-            "the source the checkpoint that the picture looks like."
+            f"the source the checkpoint {what}."
         )
     if situation.prompt is False:
         said.append("The prompt is empty: say what the picture shows.")
@@ -173,6 +186,8 @@ def _warnings(situation: Situation) -> list[str]:
         )
     if situation.steps is not None and not any(_windows(settings, situation.steps)):
         said.append("Nothing will be injected: no step lies in a window. Raise the ratios, the steps or the strength.")
+    if situation.mask is False and settings.region in OF_A_MASK:
+        said.append("There is no inpaint mask: paint one in the tab Inpaint, or choose another region.")
     if situation.generated and settings.layer_profile == "default" and settings.feature_ratio > 0:
         said.append("Generated content needs more of the layers: the preset “generated content” suits it.")
     return said

@@ -35,8 +35,8 @@ def situation_of(settings: Settings, facts: Mapping[str, Any], *, img2img: bool)
 
     Args:
         settings: the panel's.
-        facts: the page's: ``target`` (title of the selected checkpoint), ``picture``, ``prompt``, ``kept`` (true or
-            false), ``steps``, ``images`` (numbers), ``strength`` (0 to 1), ``sampler`` (a name).
+        facts: the page's: ``target`` (title of the selected checkpoint), ``picture``, ``prompt``, ``kept``, ``mask``
+            (true or false), ``steps``, ``images`` (numbers), ``strength`` (0 to 1), ``sampler`` (a name).
         img2img: in which tab.
     """
     target = _target(facts)
@@ -74,6 +74,7 @@ def situation_of(settings: Settings, facts: Mapping[str, Any], *, img2img: bool)
         loads=[one.name for one in loads],
         kept=kept,
         raised=_known(facts, "raised", float),
+        mask=_known(facts, "mask", bool),
     )
 
 

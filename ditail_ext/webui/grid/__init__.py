@@ -3,4 +3,4 @@
 Others import these modules, and nothing else of the room.
 """
 
-__all__ = ["controls", "grid"]
+__all__ = ["announced", "controls", "grid"]

@@ -20,8 +20,7 @@ from ..cache import identity
 from ..cache.keys import key_of
 from ..host import networks
 from ..host.tags import strip_tags
-from ..panel.xyz import OVERRIDES
-from ..request.arguments import Request
+from ..request.arguments import OVERRIDES, Request
 from ..target.mix import mix_file
 from .styles import Style
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -11,6 +11,7 @@ from modules import sd_models
 from modules.infotext_utils import PasteField, quote
 from modules.ui_common import create_refresh_button
 
+from ..host import networks
 from ..panel.controls import source_choices
 
 ElemId = Callable[[str], str]
@@ -37,29 +38,30 @@ def build_controls(elem_id: ElemId) -> tuple[list[Any], list[PasteField]]:
         create_refresh_button(
             checkpoints, sd_models.list_models, lambda: {"choices": checkpoint_choices()}, elem_id("refresh")
         )
-    loras = gr.Textbox("", label="LoRAs of the grid", info=LORAS_HELP, lines=1, elem_id=elem_id("loras"))
-    due = gr.HTML(cost([], ""), elem_classes=["ditail-help"], elem_id=elem_id("cost"))
-    for one in (checkpoints, loras):
-        one.change(fn=cost, inputs=[checkpoints, loras], outputs=[due], show_progress=False, queue=False)
+    with gr.Row(elem_classes=["ditail-row"]):
+        loras = gr.Textbox("", label="LoRAs of the grid", info=LORAS_HELP, lines=1, elem_id=elem_id("loras"))
+        add = gr.Dropdown(choices=lora_choices(), value=None, label="Add a LoRA", elem_id=elem_id("add_lora"))
+        create_refresh_button(add, networks.list_loras, lambda: {"choices": lora_choices()}, elem_id("refresh_loras"))
+    add.do_not_save_to_config = True
+    add.input(fn=with_lora, inputs=[loras, add], outputs=[loras, add], show_progress=False, queue=False)
     pastes = [PasteField(checkpoints, _paste_checkpoints), PasteField(loras, _paste_loras)]
     return [checkpoints, loras], pastes
-
-
-def cost(checkpoints: Sequence[str] | None, loras: str | None) -> str:
-    """What a grid comes to, before it starts: HTML. How many sources may wait in memory is known only then."""
-    count, styles = len(checkpoints or []), len([name for name in (loras or "").split(",") if name.strip()])
-    side = count + styles
-    if side < 2:
-        return "<p>Choose at least two styles.</p>"
-    loads = f"{count - 1} to {2 * count - 2} loads of a checkpoint" if count > 1 else "no load of a checkpoint"
-    selected = ", one more where the selected one is none of them" if count else ""
-    work = f"{side} x {side} = {side * side} pictures, {side} times a source's part, {loads}{selected}"
-    return f"<p>{work}. Kept cells are not made again.</p>"
 
 
 def checkpoint_choices() -> list[str]:
     """What the checkpoints may be."""
     return source_choices()[1:]
+
+
+def lora_choices() -> list[str]:
+    """What the LoRAs may be, by the names of the Lora tab."""
+    return sorted({name for name, found in networks.known_loras().items() if name == found.name}, key=str.casefold)
+
+
+def with_lora(text: str, name: str | None) -> tuple[str, None]:
+    """The text with one LoRA more, and a list that stands at nothing again."""
+    before = text.strip().rstrip(",").rstrip()
+    return (f"{before}, {name}" if before else name) if name else text, None
 
 
 def sheet_infotext(cell: str, checkpoints: list[str], loras: list[str]) -> str:

@@ -212,6 +212,13 @@ def known_loras() -> Mapping[str, Any]:
     return getattr(_lora_module(), "available_network_aliases", {})
 
 
+def list_loras() -> None:
+    """Let the host look for LoRA files again."""
+    module = _lora_module()
+    if module is not None:
+        module.list_available_networks()
+
+
 def files_of(tags: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
     """Kind, tag, file and its time of change of every network that tags name, as far as the host knows it."""
     known = known_loras()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -32,9 +33,8 @@ PICTURES = {
     ),
     MASK: (
         LABELS[MASK],
-        "For the region of that name, of the picture's proportions: a grey picture, white where to inject in full, "
-        "black where not at all, grey for a strength between, so that one mask holds several regions of different "
-        "strengths. Or put the picture itself here and paint on it what to inject in full.",
+        "Of the picture's proportions: where it is white, all is injected, where black, nothing, where grey, in part. "
+        "Or put the picture itself here and paint on it.",
     ),
 }
 """Label and help of the arguments that are pictures."""
@@ -93,6 +93,16 @@ def control(name: str, elem_id: ElemId, *, is_img2img: bool) -> Any:
     return gr.Textbox(lines=2, **shared)
 
 
+def reset(name: str, component: Any, elem_id: ElemId) -> Any:
+    """The button that sets a setting back; the page does it by itself. Its words are for screen readers."""
+    button = gr.Button(
+        f"Reset {TABLE[name].label}", size="sm", elem_classes=["ditail-reset"], elem_id=elem_id(f"{name}_reset")
+    )
+    default = json.dumps(in_panel(TABLE[name].default))
+    button.click(fn=None, _js=f"() => ({default})", inputs=[], outputs=[component])
+    return button
+
+
 def choices_in(setting: Setting, is_img2img: bool) -> list[str]:
     """The choices that mean something in a tab: txt2img has no inpaint mask."""
     without = () if is_img2img else (INPAINT_REGION, OUTSIDE_REGION)
@@ -107,6 +117,7 @@ def picture(name: str, elem_id: ElemId, **more: Any) -> Any:
         source="upload",
         image_mode="RGBA",
         height=_PICTURE_HEIGHT,
+        elem_classes=["ditail-picture"],
         elem_id=elem_id(name),
         **more,
     )
@@ -129,7 +140,8 @@ def _list_of_files(name: str, shared: dict[str, Any]) -> Any:
     def choices() -> list[str]:
         return [in_panel(choice) for choice in LISTS[name]()]
 
-    dropdown = gr.Dropdown(choices=choices(), **{**shared, "value": in_panel(shared["value"])})
-    refresh = sd_vae.refresh_vae_list if name == "source_vae" else sd_models.list_models
-    create_refresh_button(dropdown, refresh, lambda: {"choices": choices()}, f"{dropdown.elem_id}_refresh")
+    with gr.Row(elem_classes=["ditail-list"]):
+        dropdown = gr.Dropdown(choices=choices(), **{**shared, "value": in_panel(shared["value"])})
+        refresh = sd_vae.refresh_vae_list if name == "source_vae" else sd_models.list_models
+        create_refresh_button(dropdown, refresh, lambda: {"choices": choices()}, f"{dropdown.elem_id}_refresh")
     return dropdown

@@ -15,7 +15,7 @@ from ...settings import TABLE
 from ..cache import memory as cache
 from ..request.arguments import ARGUMENTS
 from ..request.pictures import MASK, PICTURE
-from .controls import PICTURES, ElemId, control, in_panel, note, picture, unsaved
+from .controls import PICTURES, ElemId, control, in_panel, note, picture, reset, unsaved
 from .own_presets import PresetControls
 from .paste import paste
 
@@ -27,6 +27,14 @@ _OPEN = """on => {
 }"""
 """A ticked box opens the panel. The host's own box does so only when the title beside it is clicked, or when it is
 pasted to: a moment later, for then the host is opening it."""
+
+
+BUTTONS = {
+    "suggest": "Suggest a source",
+    "preview": "Preview the inversion",
+    "compare": "Compare the result",
+}
+"""What one may ask before a picture is made, and after."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,10 @@ class Said:
         preview: starts a preview of the inversion.
         preview_sheet: the picture, what comes back of it, and the difference.
         preview_words: how large that is, and why.
+        compare: makes the target's own picture beside a finished one.
+        comparison: content, that, and the result under a slider.
+        save_sheet: saves them as a contact sheet.
+        comparison_words: where, or what is in the way.
         origin: what the picture says of its origin.
         use_origin: takes that.
         paint: puts the tab's picture under the region mask; ``None`` in txt2img.
@@ -57,6 +69,10 @@ class Said:
     preview: Any
     preview_sheet: Any
     preview_words: Any
+    compare: Any
+    comparison: Any
+    save_sheet: Any
+    comparison_words: Any
     origin: Any
     use_origin: Any
     paint: Any = None
@@ -132,8 +148,15 @@ def _help_of(name: str) -> str:
 
 def _row(group: Group, controls: dict[str, Any], elem_id: ElemId, *, is_img2img: bool) -> None:
     with gr.Row(elem_classes=["ditail-row"]):
-        for name in _names(group):
+        _settings(group, controls, elem_id, is_img2img=is_img2img)
+
+
+def _settings(group: Group, controls: dict[str, Any], elem_id: ElemId, *, is_img2img: bool) -> None:
+    """A group's controls, each with a button that sets it back."""
+    for name in _names(group):
+        with gr.Column(elem_classes=["ditail-setting"], min_width=160):
             controls[name] = control(name, elem_id, is_img2img=is_img2img)
+            reset(name, controls[name], elem_id)
 
 
 def _names(group: Group) -> list[str]:
@@ -146,32 +169,46 @@ def _content(controls: dict[str, Any], elem_id: ElemId, *, is_img2img: bool) -> 
         controls[PICTURE] = picture(PICTURE, elem_id)
         note(PICTURES[PICTURE][1])
     with gr.Row(elem_classes=["ditail-row"], visible=not is_img2img):
-        for name in _names(Group.CONTENT):
-            controls[name] = control(name, elem_id, is_img2img=is_img2img)
+        _settings(Group.CONTENT, controls, elem_id, is_img2img=is_img2img)
 
 
 def _source(controls: dict[str, Any], said: dict[str, Any], elem_id: ElemId, *, is_img2img: bool) -> None:
-    with gr.Row(elem_classes=["ditail-row", "ditail-source"]):
-        for name in _names(Group.SOURCE):
-            controls[name] = control(name, elem_id, is_img2img=is_img2img)
-        said["suggest"] = gr.Button("Suggest a source", size="sm", elem_id=elem_id("suggest"))
-        said["preview"] = gr.Button("Preview the inversion", size="sm", elem_id=elem_id("preview"))
+    _row(Group.SOURCE, controls, elem_id, is_img2img=is_img2img)
     with gr.Row(elem_classes=["ditail-origin"]):
         said["origin"] = gr.HTML("", elem_classes=["ditail-help"], elem_id=elem_id("origin"))
         said["use_origin"] = gr.Button(
             "Use it as source, with its prompt", size="sm", visible=False, elem_id=elem_id("use_origin")
         )
+    with gr.Row(elem_classes=["ditail-buttons"]):
+        for name, text in BUTTONS.items():
+            said[name] = gr.Button(text, size="sm", elem_id=elem_id(name))
+    said["suggestion"] = _words("suggestion", elem_id)
     sheet = {"label": "What the inversion keeps", "show_label": False, "elem_id": elem_id("preview_sheet")}
     said["preview_sheet"] = unsaved(gr.Image(visible=False, interactive=False, **sheet))
-    said["preview_words"] = gr.HTML("", elem_classes=["ditail-suggestion"], elem_id=elem_id("preview_words"))
-    said["suggestion"] = gr.HTML("", elem_classes=["ditail-suggestion"], elem_id=elem_id("suggestion"))
+    said["preview_words"] = _words("preview_words", elem_id)
+    said["comparison"] = _words("comparison", elem_id)
+    said["save_sheet"] = gr.Button(
+        "Save as a contact sheet",
+        size="sm",
+        visible=False,
+        elem_classes=["ditail-small"],
+        elem_id=elem_id("save_sheet"),
+    )
+    said["comparison_words"] = _words("comparison_words", elem_id)
+
+
+def _words(name: str, elem_id: ElemId) -> Any:
+    """A place for what a button has found out."""
+    return gr.HTML("", elem_classes=["ditail-words"], elem_id=elem_id(name))
 
 
 def _mask(controls: dict[str, Any], said: dict[str, Any], elem_id: ElemId, *, is_img2img: bool) -> None:
+    if is_img2img:
+        said["paint"] = gr.Button(
+            "Paint on this picture", size="sm", elem_classes=["ditail-small"], elem_id=elem_id("paint")
+        )
     controls[MASK] = picture(MASK, elem_id, tool="sketch", brush_color="#ffffff")
     note(PICTURES[MASK][1])
-    if is_img2img:
-        said["paint"] = gr.Button("Paint on this picture", size="sm", elem_id=elem_id("paint"))
 
 
 def _clear_button(elem_id: ElemId) -> None:

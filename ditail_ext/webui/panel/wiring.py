@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from modules.call_queue import wrap_gradio_gpu_call
 
 from ...errors import DitailError
 from ...settings import EVERYWHERE, MASK_REGION, TABLE, Settings
 from ..advice import origin as origins
-from ..advice import preview, suggestion
-from ..advice.question import Question
 from ..advice.sentence import Said, say
 from ..advice.situation import read_facts, situation_of
-from ..host.progress import InversionStopped
 from ..request.arguments import from_panel
 from ..request.pictures import MASK, PICTURE
 from .controls import in_panel
+from .jobs import TOLD, Jobs
 from .layout import Panel, badge
 from .own_presets import name_of
 
@@ -29,23 +24,9 @@ _QUIET = {"show_progress": False, "queue": False}
 _FACTS = "(facts, ...rest) => [window.ditailFacts ? ditailFacts('%s') : facts, ...rest]"
 """What the page knows goes along; without ``javascript/ditail.js`` nothing does."""
 
-_TASK = """(task, ...rest) => {
-    const id = randomId(), tab = '%(tab)s';
-    const place = gradioApp().getElementById(tab + '_gallery_container');
-    showSubmitButtons(tab, false);
-    requestProgress(id, place, null, () => showSubmitButtons(tab, true));
-    return [id, ...rest.slice(0, -1), tab === 'img2img' ? get_tab_index('mode_img2img') : 0];
-}"""
-"""A job of the host's, with progress bar, Interrupt and Skip; the last input is which of img2img's tabs is open."""
-
-_INPAINT = 2
-"""Number of the tab of img2img whose picture is another."""
-
-_TOLD = ("prompt", "neg_prompt", "width", "height", "steps")
-
 HOST = {
-    True: ("img2img_image", "img2maskimg", *(f"img2img_{name}" for name in _TOLD)),
-    False: tuple(f"txt2img_{name}" for name in _TOLD),
+    True: ("img2img_image", "img2maskimg", "generation_info_img2img", *(f"img2img_{name}" for name in TOLD)),
+    False: ("generation_info_txt2img", *(f"txt2img_{name}" for name in TOLD)),
 }
 """The host's controls that the panel reads or fills in, by whether the tab is img2img."""
 
@@ -75,7 +56,7 @@ class Wiring:
             return
         self._panel = None
         self._sentence(panel)
-        self._jobs(panel)
+        Jobs(panel, self._tab, self._host).join()
         self._origin(panel)
         self._region(panel)
         panel.presets.wire(panel.by_name)
@@ -103,35 +84,6 @@ class Wiring:
             return f'<p class="ditail-warning">{html.escape(str(error))}</p>', badge(""), gr.update()
         shown = said.badge if settings.enabled else ""
         return in_html(said, self._tab), badge(shown), gr.update(value=name_of(named))
-
-    def _jobs(self, panel: Panel) -> None:
-        """What takes a while, and the source's work: in the host's queue."""
-        said, source = panel.said, panel.by_name["source_checkpoint"]
-        self._job(panel, said.suggest, _suggest, [source, said.suggestion])
-        self._job(panel, said.preview, _preview, [said.preview_sheet, said.preview_words])
-
-    def _job(self, panel: Panel, button: Any, work: Callable[..., Any], outputs: list[Any]) -> None:
-        controls, host = panel.by_name, self._host
-        pictures = [host["img2img_image"], host["img2maskimg"]] if self._img2img else [controls[PICTURE]] * 2
-        told = [host[f"{self._tab}_{name}"] for name in _TOLD]
-        settings = [controls[name] for name in TABLE]
-
-        def do(_task: str, *values: Any) -> Any:
-            *given, mode = values
-            try:
-                return work(_Asked.of(given, in_mask=int(mode or 0) == _INPAINT))
-            except DitailError as error:
-                return gr.update(), f'<p class="ditail-warning">{html.escape(str(error))}</p>'
-            except InversionStopped:
-                return gr.update(), "<p>Stopped.</p>"
-
-        button.click(
-            fn=wrap_gradio_gpu_call(do, extra_outputs=[gr.update()]),
-            _js=_TASK % {"tab": self._tab},
-            inputs=[panel.said.facts, *pictures, *told, *settings, panel.said.facts],
-            outputs=outputs,
-            show_progress=False,
-        )
 
     def _origin(self, panel: Panel) -> None:
         controls, host, said = panel.by_name, self._host, panel.said
@@ -161,40 +113,19 @@ class Wiring:
 
 
 def in_html(said: Said, tab: str) -> str:
-    """What is said, and a style by which controls without effect look so."""
+    """What is said, and a style: controls without effect look so, changed ones show how to set them back."""
     warnings = "".join(f'<li class="ditail-warning">{text}</li>' for text in said.warnings)
     notes = "".join(f"<li>{text}</li>" for text in said.notes)
-    inert = ", ".join(f"#script_{tab}_ditail_{name}" for name in sorted(said.inert))
-    style = f"<style>{inert} {{ opacity: 0.45; }}</style>" if inert else ""
-    return f'<div role="status"><p>{said.doing}</p><ul>{warnings}{notes}</ul></div>{style}'
+    prefix = f"#script_{tab}_ditail_"
+    choices = [f'{prefix}region label:has(input[value="{name}"])' for name in said.out_of_place]
+    style = _rule([prefix + name for name in sorted(said.inert)], "opacity: 0.45")
+    style += _rule([f"{prefix}{name}_reset" for name in sorted(said.changed)], "opacity: 0.8")
+    style += _rule(choices, "display: none")
+    return f'<div role="status"><p>{said.doing}</p><ul>{warnings}{notes}</ul></div><style>{style}</style>'
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What a job is asked, from the page."""
-
-    question: Question
-    settings: Settings
-    steps: int
-
-    @classmethod
-    def of(cls, given: Sequence[Any], *, in_mask: bool) -> _Asked:
-        picture, masked, prompt, negative, width, height, steps, *values = given
-        if in_mask and isinstance(masked, dict):
-            picture = masked.get("image")
-        settings = Settings.from_mapping(from_panel(values))
-        question = Question.of(picture, (prompt, negative), (int(width), int(height)), settings)
-        return cls(question, settings, int(steps))
-
-
-def _suggest(asked: _Asked) -> tuple[Any, str]:
-    found = suggestion.suggest(asked.question)
-    return gr.update() if found.best is None else gr.update(value=found.best), suggestion.in_words(found)
-
-
-def _preview(asked: _Asked) -> tuple[Any, str]:
-    found = preview.preview(asked.question, asked.settings, asked.steps)
-    return gr.update(value=found.sheet, visible=True), preview.in_words(found)
+def _rule(selectors: list[str], what: str) -> str:
+    return f"{', '.join(selectors)} {{ {what}; }} " if selectors else ""
 
 
 def _origin(picture: Any) -> tuple[str, Any]:

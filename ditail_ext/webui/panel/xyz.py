@@ -10,13 +10,11 @@ from modules import scripts
 
 from ...errors import SettingsError
 from ...settings import AGGREGATE, TABLE, Setting
+from ..request.arguments import OVERRIDES
 from ..request.presets import preset_names, preset_values
 from .controls import LISTS
 
 logger = logging.getLogger("ditail")
-
-OVERRIDES = "ditail_overrides"
-"""Attribute of ``p`` with the settings that a plot's cell replaces, by name."""
 
 PRESET_AXIS = "[Ditail] Preset"
 

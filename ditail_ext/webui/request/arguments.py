@@ -21,6 +21,9 @@ from .presets import PRESET, preset_values
 ARGUMENTS = ("enabled", *(name for name in TABLE if name != "enabled"), MASK, PICTURE)
 """Names of the script's arguments by position; img2img has no content picture."""
 
+OVERRIDES = "ditail_overrides"
+"""Attribute of the host's request with settings that replace the panel's, by name, in a plot's cell or a grid's."""
+
 
 @dataclass(frozen=True)
 class Request:

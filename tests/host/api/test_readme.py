@@ -1,4 +1,4 @@
-"""The requests of README.md, run as they stand there, with a photo of 5 MB."""
+"""The requests of README.md and docs/, run as they stand there, README's with a photo of 5 MB."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from harness.client import decode
+from harness.client import decode, left_half
 from harness.installed import REPOSITORY
+from harness.models.checkpoints import LORA
 from harness.server import WebUI
 from PIL import Image
 
@@ -66,3 +68,34 @@ def test_the_request_in_python(named: WebUI, photo: Path):
     (photo / "request.py").write_text(block("urllib.request", named), encoding="utf-8")
     subprocess.run([sys.executable, "request.py"], cwd=photo, check=True, timeout=300)
     assert "Ditail source: realistic.safetensors" in Image.open(photo / "lighthouse.png").info["parameters"]
+
+
+def fragment(begins: str) -> dict[str, Any]:
+    """A part of a request that stands in docs/webui.md, as JSON."""
+    text = re.sub(r"\s+", " ", (REPOSITORY / "docs" / "webui.md").read_text("utf-8"))
+    (found,) = re.findall(rf"`+ ?({re.escape(begins)}.*?) ?`+", text)
+    return json.loads(f"{{{found}}}")
+
+
+def test_the_request_with_a_mask(named: WebUI):
+    request = fragment('"alwayson_scripts": {"Ditail"')
+    (ditail,) = request["alwayson_scripts"]["Ditail"]["args"]
+    assert ditail["mask"].endswith("...")  # shortened on the page, a whole one here
+    answer = named.img2img({**ditail, "mask": left_half()}, steps=3)
+    assert answer.status == 200, answer.body
+    assert "Ditail region: region mask" in answer.infotext
+
+
+def test_the_request_of_a_grid(named: WebUI):
+    """With checkpoints and a LoRA that are here in the place of the page's."""
+    request = fragment('"script_name": "ditail grid"')
+    (first, second), (lora,) = request["script_args"]
+    weight = lora.partition(":")[2]
+    for args in (
+        [["beta.safetensors"], [f"{LORA}:{weight}"]],
+        [{"checkpoints": ["beta.safetensors"], "loras": [LORA]}],
+    ):
+        answer = named.img2img(script_name=request["script_name"], script_args=args, steps=2)
+        assert answer.status == 200, answer.body
+        assert len(answer.body["images"]) == 5  # the sheet and its cells
+    assert first != second

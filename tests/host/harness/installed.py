@@ -19,7 +19,16 @@ NEIGHBOURS = ("a-neighbour", "z-neighbour")
 
 FOLDER = "sd-webui-ditail"
 
-PARTS = ("scripts", "ditail_ext", "javascript", "style.css", "install.py", "preload.py", "metadata.ini")
+PARTS = (
+    "scripts",
+    "ditail_ext",
+    "javascript",
+    "localizations",
+    "style.css",
+    "install.py",
+    "preload.py",
+    "metadata.ini",
+)
 """What of the repository a WebUI reads; it has no ``javascript`` as long as the panel needs none."""
 
 

@@ -47,6 +47,7 @@ SETUPS = {
     "held": Setup(options={"sd_checkpoints_limit": 2}, beside=("beta.safetensors",)),
     "panel": Setup(auth=AUTH, ui_config=CONFIGURED),
     "others": Setup(),
+    "german": Setup(options={"localization": "de_DE"}),
     "medvram": Setup(flags=("--medvram",)),
     "lowvram": Setup(flags=("--lowvram",)),
     "real": Setup(real=_named("sd-webui-controlnet", "sd-webui-negpip", "multidiffusion-upscaler-for-automatic1111")),

@@ -26,9 +26,8 @@ def blend_args(current: Any, nmask: Any, init: Any, mask: Any, blended: Any, den
 def denoiser(before: bool, told: list[Any]) -> SimpleNamespace:
     scripts = SimpleNamespace(on_mask_blend=lambda p, args: told.append(args))
     masks = {"mask": KEPT, "nmask": 1 - KEPT}
-    return SimpleNamespace(
-        **masks, init_latent=CLEAN, mask_before_denoising=before, p=SimpleNamespace(scripts=scripts)
-    )
+    p = SimpleNamespace(scripts=scripts)
+    return SimpleNamespace(**masks, init_latent=CLEAN, mask_before_denoising=before, p=p)
 
 
 def test_the_webui_s_timestep_denoiser_holds_it_itself(kept_region: ModuleType):

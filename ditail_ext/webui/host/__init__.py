@@ -8,6 +8,7 @@ __all__ = [
     "foreign",
     "kinds",
     "loaded",
+    "merging",
     "model",
     "networks",
     "other_vae",

@@ -14,9 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 from modules import devices, extra_networks, sd_hijack, sd_models, shared
-from torch import nn
 
 from ...errors import SettingsError
 from . import kinds
@@ -131,7 +129,7 @@ def _activate(tags: Mapping[str, Sequence[Any]], argument: str) -> None:
 
 def _require_loaded(kind: str, params: Sequence[Any], argument: str) -> None:
     """The host goes on without a LoRA whose file it cannot read, and says so in its console alone."""
-    module = _lora_module()
+    module = lora_module()
     if kind != "lora" or module is None:
         return
     active_names = {getattr(network, "mentioned_name", None) or network.name for network in module.loaded_networks}
@@ -145,7 +143,7 @@ def _require_loaded(kind: str, params: Sequence[Any], argument: str) -> None:
 
 def _active_lists() -> list[list[Any]]:
     lists = [shared.loaded_hypernetworks]
-    module = _lora_module()
+    module = lora_module()
     if module is not None:
         lists.append(module.loaded_networks)
     return lists
@@ -153,7 +151,7 @@ def _active_lists() -> list[list[Any]]:
 
 def active_now() -> list[list[Any]]:
     """What tells the target's active networks from others: name, file's time of change, multipliers."""
-    module = _lora_module()
+    module = lora_module()
     found: list[list[Any]] = []
     for network in getattr(module, "loaded_networks", ()):
         strengths = [network.te_multiplier, network.unet_multiplier, network.dyn_dim]
@@ -167,35 +165,12 @@ def active_now() -> list[list[Any]]:
     return found
 
 
-@torch.no_grad()
-def unmerge(model: Any, unet: nn.Module) -> None:
-    """Give a UNet's layers back their own weights, and let the host forget its copies of these.
-
-    The WebUI merges active LoRAs into a layer's weights when the layer is called, from a copy that it made of them at
-    the first time. After this it does both anew.
-    """
-    kinds.of(model).unmerge(model)
-    module = _lora_module()
-    if module is None:
-        return
-    for layer in unet.modules():
-        backups = (getattr(layer, name, None) for name in ("network_weights_backup", "network_bias_backup"))
-        if any(backup is not None for backup in backups):
-            module.network_restore_weights_from_backup(layer)
-            module.network_reset_cached_weight(layer)
-
-
-def merge(model: Any) -> None:
-    """Put active LoRAs in force again after :func:`unmerge`, where the host does not do it at a layer's call."""
-    kinds.of(model).merge(model)
-
-
 def _changed(filename: str | None) -> int:
     path = Path(filename) if filename else None
     return path.stat().st_mtime_ns if path is not None and path.is_file() else 0
 
 
-def _lora_module() -> Any:
+def lora_module() -> Any:
     """The built-in Lora extension's module of networks; ``None`` when it is switched off."""
     lora = extra_networks.extra_network_registry.get("lora")
     script = sys.modules.get(type(lora).__module__) if lora is not None else None
@@ -203,13 +178,13 @@ def _lora_module() -> Any:
 
 
 def _lora_memory() -> dict[str, Any]:
-    memory: dict[str, Any] = getattr(_lora_module(), "networks_in_memory", {})
+    memory: dict[str, Any] = getattr(lora_module(), "networks_in_memory", {})
     return memory
 
 
 def known_loras() -> Mapping[str, Any]:
     """The LoRAs that the host knows, by every name that a tag may give them."""
-    return getattr(_lora_module(), "available_network_aliases", {})
+    return getattr(lora_module(), "available_network_aliases", {})
 
 
 def list_loras() -> None:

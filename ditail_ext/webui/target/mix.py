@@ -20,7 +20,7 @@ from ...core import check_fit, interpolate, mixed_weights
 from ...errors import CheckpointError
 from ...settings import NO_MIX, Settings
 from ..cache import identity
-from ..host import networks
+from ..host import merging
 from ..host.checkpoints import find_checkpoint, read_keys
 from ..host.model import unet_of
 from ..timing import Part, TimeSplit
@@ -117,13 +117,13 @@ def mixed_target(model: Any, mix: Mix, times: TimeSplit) -> Iterator[None]:
 
 
 def _mix(model: Any, unet: nn.Module, mix: Mix, undo: ExitStack) -> None:
-    networks.unmerge(model, unet)
+    merging.unmerge(model, unet)
     with _weights_of(mix.info, model) as other:
         check_fit(other.shapes(), unet, mix.info.name)
         undo.enter_context(mixed_weights(unet, other, mix.weight, name=mix.info.name))
         undo.enter_context(_halves_mixed(unet, other, mix.weight))
-    undo.callback(networks.unmerge, model, unet)
-    networks.merge(model)
+    undo.callback(merging.unmerge, model, unet)
+    merging.merge(model)
 
 
 @contextmanager

@@ -134,8 +134,8 @@ WEBUI = {
     "comparing": {"request", "host"},
     "panel": {"request", "cache", "advice", "comparing", "host", "failure"},
     "grid": {
-        *("flow", "panel", "request", "host", "cache", "source", "target", "aggregation", "failure", "options"),
-        "rates",
+        *("flow", "panel", "request", "host", "cache", "source", "target", "aggregation", "failure"),
+        *("options", "rates"),
     },
 }
 """The rooms of webui, from below; source and target do not know each other."""

@@ -11,15 +11,15 @@ from modules import images, paths_internal, processing, shared
 from PIL import Image, ImageOps
 
 from ...errors import PictureError
-from ...settings import EVERYWHERE
+from ...settings import AGGREGATE, EVERYWHERE, NO_MIX
 from ...sheet import contact_sheet
 from ..host.progress import InversionStopped
 from ..request.arguments import OVERRIDES
 from . import runs
 from .runs import Run
 
-ALONE = {"feature_ratio": 0.0, "attention_ratio": 0.0, "region": EVERYWHERE}
-"""Settings with which the target starts at the same latent, and nothing is injected."""
+ALONE = {"feature_ratio": 0.0, "attention_ratio": 0.0, "region": EVERYWHERE, **dict.fromkeys(AGGREGATE, NO_MIX)}
+"""Settings with which the target starts at the same latent, and nothing is injected or merged."""
 
 CAPTIONS = ("content", "target alone, same start", "Ditail")
 """As the command line's contact sheet has them."""
@@ -41,7 +41,7 @@ def compare(infotext: str) -> Run:
     """
     run = runs.last.get(infotext)
     if run is None:
-        raise PictureError("That picture is none of the last ones that Ditail made here; generate first.")
+        raise PictureError("That picture is none of the last ones that Ditail made here of a content; generate first.")
     if run.panels:
         return run
     pictures = _without_injection(run)

@@ -11,7 +11,7 @@ from typing import Any
 from modules import shared
 from PIL import Image
 
-from ...settings import CONTENT_GENERATED
+from ...settings import AGGREGATION_ALONE, CONTENT_GENERATED
 from ..request.arguments import Request
 
 _REQUEST = "ditail_untouched"
@@ -83,7 +83,9 @@ def remember(p: Any, processed: Any, asked: Request | None) -> None:
         asked: what it asked of Ditail.
     """
     kept = p.__dict__.pop(_REQUEST, None)
-    if kept is None or asked is None or p.is_api or shared.state.interrupted or shared.state.skipped:
+    if kept is None or asked is None or asked.settings.aggregation == AGGREGATION_ALONE:
+        return  # without a source there is no content
+    if p.is_api or shared.state.interrupted or shared.state.skipped:
         return
     content = None if asked.settings.content == CONTENT_GENERATED else asked.picture
     first = processed.index_of_first_image

@@ -9,19 +9,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 
+from ...setting import Group, Section
+from ...settings import CHECKPOINTS, TABLE
 from .. import rates
 from ..rates import Work
 
 OURS = "[Ditail] "
 """Before the names of the plot's axes that are Ditail's."""
 
-SOURCE_AXES = (f"{OURS}Source checkpoint", f"{OURS}Mix target with")
 TARGET_AXES = ("Checkpoint name", "Refiner checkpoint")
+SOURCE_AXES = tuple(f"{OURS}{TABLE[name].label}" for name in CHECKPOINTS)
+"""Axes along which checkpoints are loaded."""
+
+_OF_THE_TARGET = {Group.RATIOS, Group.LAYERS, Group.STARTS, Group.WEIGHTS, Group.REGION, Group.MIX}
 
 _WITHOUT_SOURCE = (
     *("Nothing", "CFG Scale", "Seed", "Var. seed", "Var. strength", "Face restore"),
-    *(f"{OURS}{name} {part}" for name in ("Feature", "Attention") for part in ("ratio", "start", "weight")),
-    *(f"{OURS}{name}" for name in ("Layer profile", "Region", "Region blur", "Mix target with", "Mix weight (γ)")),
+    *(
+        f"{OURS}{row.label}"
+        for row in TABLE.values()
+        if row.group in _OF_THE_TARGET or row.group.section is Section.AGGREGATION
+    ),
 )
 """Axes along which the source has nothing more to do: its trajectory is kept."""
 

@@ -189,9 +189,7 @@ def known_loras() -> Mapping[str, Any]:
 
 def list_loras() -> None:
     """Let the host look for LoRA files again."""
-    module = _lora_module()
-    if module is not None:
-        module.list_available_networks()
+    getattr(_lora_module(), "list_available_networks", lambda: None)()
 
 
 def files_of(tags: Mapping[str, Sequence[Any]]) -> list[list[Any]]:

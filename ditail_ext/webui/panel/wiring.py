@@ -66,7 +66,7 @@ class Wiring:
         event = {
             "fn": self._say,
             "_js": _FACTS % self._tab,
-            "inputs": [said.facts, *(controls[name] for name in TABLE)],
+            "inputs": [said.facts, panel.presets.choose, *(controls[name] for name in TABLE)],
             "outputs": [said.sentence, said.badge, panel.presets.choose],
             **_QUIET,
         }
@@ -74,8 +74,11 @@ class Wiring:
         controls["enabled"].change(**event)
         controls["source_checkpoint"].change(**event)
 
-    def _say(self, facts: str, *values: Any) -> tuple[str, str, Any]:
-        """The sentence, the badge and the preset that the settings are: HTML twice, and an update."""
+    def _say(self, facts: str, preset: str, *values: Any) -> tuple[str, str, Any]:
+        """The sentence, the badge and the preset that the settings are: HTML twice, and an update.
+
+        A list that is right is left alone: the person may have chosen another entry while this is on its way.
+        """
         named = from_panel(values)
         try:
             settings = Settings.from_mapping(named)
@@ -83,7 +86,8 @@ class Wiring:
         except DitailError as error:
             return f'<p class="ditail-warning">{html.escape(str(error))}</p>', badge(""), gr.update()
         shown = said.badge if settings.enabled else ""
-        return in_html(said, self._tab), badge(shown), gr.update(value=name_of(named))
+        name = name_of(named)
+        return in_html(said, self._tab), badge(shown), gr.update() if name == preset else gr.update(value=name)
 
     def _origin(self, panel: Panel) -> None:
         controls, host, said = panel.by_name, self._host, panel.said

@@ -29,7 +29,9 @@ for (let node = walk.nextNode(); node; node = walk.nextNode()) {
     const text = node.textContent.trim();
     if (text && !said && /[a-z]/i.test(text)) found.add(text);
 }
-for (const one of root.querySelectorAll('[title]')) if (one.title && !one.closest('.wrap-inner')) found.add(one.title);
+for (const one of root.querySelectorAll('[title]')) {
+    if (one.title && !one.closest('.wrap-inner, .ditail-sentence, .ditail-badge')) found.add(one.title);
+}
 return [...found];
 """
 """All texts and titles of an element, but for the sentence, checkpoints' names and lists."""

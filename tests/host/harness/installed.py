@@ -17,6 +17,9 @@ NEIGHBOUR = REPOSITORY / "tests" / "host" / "neighbour"
 NEIGHBOURS = ("a-neighbour", "z-neighbour")
 """Stand-ins for other extensions, before and after Ditail in the alphabet; they do nothing unless they are asked."""
 
+FITTED = {"sd-webui-freeu": ("lib_free_u/unet.py", "[1280, 640, 320].index", "[32, 32, 32].index")}
+"""Of a real extension: what it knows of SD1's widths, and what the small checkpoints have in its place."""
+
 FOLDER = "sd-webui-ditail"
 
 PARTS = (
@@ -33,11 +36,11 @@ PARTS = (
 
 
 def install(extensions: Path, folder: str = FOLDER, further: Sequence[Path] = (PROBE,)) -> None:
-    """Copy the extension, further ones and the neighbours into a WebUI's folder of extensions."""
+    """Copy the extension (unless its folder has no name), further ones and the neighbours among a WebUI's extensions."""
     unwanted = shutil.ignore_patterns("__pycache__")
-    (extensions / folder).mkdir()
-    for part in PARTS:
+    for part in PARTS if folder else ():
         source, destination = REPOSITORY / part, extensions / folder / part
+        destination.parent.mkdir(exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, destination, ignore=unwanted)
         elif source.is_file():
@@ -53,3 +56,10 @@ def install_real(extensions: Path, checkouts: Path | None, wanted: Mapping[str, 
     for folder, name in wanted.items():
         assert checkouts is not None, "no checkouts of extensions"
         shutil.copytree(checkouts / name, extensions / folder, ignore=shutil.ignore_patterns("__pycache__", ".git"))
+        if name in FITTED:
+            file, theirs, ours = FITTED[name]
+            text = (extensions / folder / file).read_text(encoding="utf-8")
+            assert theirs in text
+            (extensions / folder / file).write_text(text.replace(theirs, ours), encoding="utf-8")
+    if "adetailer" in wanted.values():
+        shutil.copytree(REPOSITORY / "tests" / "host" / "detector", extensions / "detector")

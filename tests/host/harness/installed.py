@@ -17,8 +17,17 @@ NEIGHBOUR = REPOSITORY / "tests" / "host" / "neighbour"
 NEIGHBOURS = ("a-neighbour", "z-neighbour")
 """Stand-ins for other extensions, before and after Ditail in the alphabet; they do nothing unless they are asked."""
 
-FITTED = {"sd-webui-freeu": ("lib_free_u/unet.py", "[1280, 640, 320].index", "[32, 32, 32].index")}
-"""Of a real extension: what it knows of SD1's widths, and what the small checkpoints have in its place."""
+FITTED = {
+    "sd-webui-freeu": {"lib_free_u/unet.py": {"[1280, 640, 320].index": "[32, 32, 32].index"}},
+    "sd-webui-controlnet": {
+        "scripts/controlnet_model_guess.py": {
+            "'model_channels': 320,": "'model_channels': 32,",
+            "'channel_mult': [1, 2, 4, 4],": "'channel_mult': [1, 1, 1, 1],",
+            '"num_heads": 8,': '"num_heads": 4,',
+        }
+    },
+}
+"""What real extensions know of SD1's widths, by file, and what the small checkpoints have in its place."""
 
 FOLDER = "sd-webui-ditail"
 
@@ -56,10 +65,15 @@ def install_real(extensions: Path, checkouts: Path | None, wanted: Mapping[str, 
     for folder, name in wanted.items():
         assert checkouts is not None, "no checkouts of extensions"
         shutil.copytree(checkouts / name, extensions / folder, ignore=shutil.ignore_patterns("__pycache__", ".git"))
-        if name in FITTED:
-            file, theirs, ours = FITTED[name]
-            text = (extensions / folder / file).read_text(encoding="utf-8")
-            assert theirs in text
-            (extensions / folder / file).write_text(text.replace(theirs, ours), encoding="utf-8")
+        for file, changes in FITTED.get(name, {}).items():
+            _fit(extensions / folder / file, changes)
     if "adetailer" in wanted.values():
         shutil.copytree(REPOSITORY / "tests" / "host" / "detector", extensions / "detector")
+
+
+def _fit(file: Path, changes: Mapping[str, str]) -> None:
+    text = file.read_text(encoding="utf-8")
+    for theirs, ours in changes.items():
+        assert theirs in text, f"{file} is another version"
+        text = text.replace(theirs, ours)
+    file.write_text(text, encoding="utf-8")

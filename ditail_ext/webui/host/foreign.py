@@ -113,6 +113,11 @@ def self_attention(unet: nn.Module) -> str | None:
     return None
 
 
+def extension_of(function: Any) -> str | None:
+    """The folder of the extension that a function comes from; ``None`` for the host's own, and for none."""
+    return _extension_of(function)[1] if function is not None and _is_of_an_extension(function) else None
+
+
 def name_of(function: Any) -> str:
     """The folder of the extension that a function comes from, or the module where it comes from elsewhere."""
     _, name = _extension_of(function)

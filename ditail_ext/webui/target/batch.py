@@ -20,6 +20,7 @@ from ..host.progress import stop_asked
 from ..host.samplers import LevelReader, SamplerPlan
 from ..timing import Part, TimeSplit
 from .kept_region import at_the_source_s_level
+from .sampling import unannounced
 from .source_rows import ImageSources, SourceLatent, SourceLatents, require_same_size
 
 START_TOLERANCE = 1e-4
@@ -116,7 +117,7 @@ class InjectedBatch:
         """Whether the sampler starts at the sources' latents, and not at the host's noise."""
         return self._latents.start is not None
 
-    def require_attached(self) -> None:
+    def require_attached(self, other: str | None) -> None:
         """Check that the sampler that just ran was ours.
 
         Raises:
@@ -126,10 +127,7 @@ class InjectedBatch:
         if self.failure is not None:
             raise self.failure
         if not self._attached:
-            raise InjectionError(
-                "A script samples in a way of its own (as 'img2img alternative test' does), so Ditail has no part in "
-                "it; choose another script."
-            )
+            raise unannounced(other)
 
     def _refuse_patches(self) -> None:
         """Refuse what other extensions have asked the host to do with the UNet, which it does only while sampling."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...errors import DitailError, InjectionError
 from ..failure import raise_visibly, visible
-from ..host import kinds
+from ..host import foreign, kinds
 from ..host.progress import InversionStopped
 from ..shown import ContentPicture
 from ..timing import Part, TimeSplit
@@ -52,8 +52,11 @@ class Batch(Protocol):
         """
         ...
 
-    def require_attached(self) -> None:
+    def require_attached(self, other: str | None) -> None:
         """Check that the sampler that just ran was ours.
+
+        Args:
+            other: the extension that has put a function of its own for ``p.sample``, if one has.
 
         Raises:
             Exception: the one that kept us from taking hold of it.
@@ -68,6 +71,19 @@ Batches = Callable[[Any], AbstractContextManager[Batch]]
 
 def _refuse(error: BaseException, *_: object, **__: object) -> NoReturn:
     raise error
+
+
+def unannounced(other: str | None) -> InjectionError:
+    """What is said of a picture whose sampler the host never announced.
+
+    Args:
+        other: see :meth:`Batch.require_attached`; it may have called the sampler as it should, and a script not.
+    """
+    who = "A script" if other is None else f"A script, or '{other}',"
+    return InjectionError(
+        f"{who} samples in a way of its own (as 'img2img alternative test' does), so Ditail has no part in it; choose "
+        "another script, or switch it off."
+    )
 
 
 def _forget_noise(p: Any) -> None:
@@ -126,7 +142,7 @@ class TargetSampling:
             with self.times.part(Part.SAMPLE), self._batches(p) as batch:
                 self._batch = batch
                 result = sample()
-                batch.require_attached()
+                batch.require_attached(foreign.extension_of(self._before))
                 if batch.starts_elsewhere:
                     _forget_noise(p)
                 return result

@@ -17,6 +17,18 @@ NEIGHBOUR = REPOSITORY / "tests" / "host" / "neighbour"
 NEIGHBOURS = ("a-neighbour", "z-neighbour")
 """Stand-ins for other extensions, before and after Ditail in the alphabet; they do nothing unless they are asked."""
 
+FITTED = {
+    "sd-webui-freeu": {"lib_free_u/unet.py": {"[1280, 640, 320].index": "[32, 32, 32].index"}},
+    "sd-webui-controlnet": {
+        "scripts/controlnet_model_guess.py": {
+            "'model_channels': 320,": "'model_channels': 32,",
+            "'channel_mult': [1, 2, 4, 4],": "'channel_mult': [1, 1, 1, 1],",
+            '"num_heads": 8,': '"num_heads": 4,',
+        }
+    },
+}
+"""What real extensions know of SD1's widths, by file, and what the small checkpoints have in its place."""
+
 FOLDER = "sd-webui-ditail"
 
 PARTS = (
@@ -33,11 +45,11 @@ PARTS = (
 
 
 def install(extensions: Path, folder: str = FOLDER, further: Sequence[Path] = (PROBE,)) -> None:
-    """Copy the extension, further ones and the neighbours into a WebUI's folder of extensions."""
+    """Copy the extension (unless its folder has no name), further ones and the neighbours among a WebUI's."""
     unwanted = shutil.ignore_patterns("__pycache__")
-    (extensions / folder).mkdir()
-    for part in PARTS:
+    for part in PARTS if folder else ():
         source, destination = REPOSITORY / part, extensions / folder / part
+        destination.parent.mkdir(exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, destination, ignore=unwanted)
         elif source.is_file():
@@ -53,3 +65,15 @@ def install_real(extensions: Path, checkouts: Path | None, wanted: Mapping[str, 
     for folder, name in wanted.items():
         assert checkouts is not None, "no checkouts of extensions"
         shutil.copytree(checkouts / name, extensions / folder, ignore=shutil.ignore_patterns("__pycache__", ".git"))
+        for file, changes in FITTED.get(name, {}).items():
+            _fit(extensions / folder / file, changes)
+    if "adetailer" in wanted.values():
+        shutil.copytree(REPOSITORY / "tests" / "host" / "detector", extensions / "detector")
+
+
+def _fit(file: Path, changes: Mapping[str, str]) -> None:
+    text = file.read_text(encoding="utf-8")
+    for theirs, ours in changes.items():
+        assert theirs in text, f"{file} is another version"
+        text = text.replace(theirs, ours)
+    file.write_text(text, encoding="utf-8")

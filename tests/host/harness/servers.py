@@ -41,6 +41,15 @@ _OF_DYNAMIC_PROMPTS = {
 }
 """Its options, as saved: in the first start it registers them too late for the WebUI to know them, and fails."""
 
+_OTHERS = {
+    "authors-ditail": "sd-webui-ditail",
+    **_named("adetailer", "multidiffusion-upscaler-for-automatic1111", "sd-dynamic-thresholding", "sd-webui-freeu"),
+    **_named("sd-webui-incantations", "sd-webui-neutral-prompt"),
+}
+"""Not Regional Prompter: beside Neutral Prompt it fails, with no Ditail there. The authors' Ditail has the same name
+for its folder as this extension.
+"""
+
 SETUPS = {
     "main": Setup(),
     "one-yaml": Setup(one_yaml=True),
@@ -51,6 +60,9 @@ SETUPS = {
     "medvram": Setup(flags=("--medvram",)),
     "lowvram": Setup(flags=("--lowvram",)),
     "real": Setup(real=_named("sd-webui-controlnet", "sd-webui-negpip", "multidiffusion-upscaler-for-automatic1111")),
+    "real-medvram": Setup(real=_named("sd-webui-controlnet"), flags=("--medvram",)),
+    "many": Setup(real=_OTHERS, flags=("--ad-no-huggingface",)),
+    "regions": Setup(real=_named("sd-webui-regional-prompter", "sd-webui-lora-block-weight")),
     "prompts-before": _writing_prompts("a"),
     "prompts-after": _writing_prompts("z"),
     "half": Setup(precision=("--precision", "half")),

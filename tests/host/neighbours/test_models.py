@@ -16,7 +16,7 @@ SAME = {"source_checkpoint": "same as target"}
 KEPT = ["forward", "cross_attention", "hook", "cat"]
 WAYS = [*KEPT, "linear_class"]
 """With a replaced class nothing of the target's is kept: it may change from one call to the next."""
-REFUSED = ["block", "apply_model"]
+REFUSED = ["block", "self_attention", "apply_model"]
 
 
 @pytest.fixture(autouse=True)

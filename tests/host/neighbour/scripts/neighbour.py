@@ -57,6 +57,10 @@ class Neighbour(scripts.Script):
         for block in blocks():
             self._replace(block.attn2, "forward", changed(block.attn2.forward))
 
+    def self_attention(self, p):
+        for block in blocks():
+            self._replace(block.attn1, "forward", changed(block.attn1.forward))
+
     def block(self, p):
         for block in blocks():
             self._replace(block, "_forward", changed(block._forward))

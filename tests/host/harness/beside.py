@@ -1,0 +1,97 @@
+"""What is asked of each real extension: alone, beside Ditail, and after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .client import Answer, Client
+from .neighbours import apart
+from .probe import Records
+from .server import WebUI
+from .state import unchanged_host
+
+DITAIL = {"inversion_prompt": "a circle"}
+"""What the source is told is Ditail's own: some extensions rewrite the request's prompts."""
+
+SOURCES = {
+    "itself": {**DITAIL, "source_checkpoint": "same as target"},
+    "beta": {**DITAIL, "source_checkpoint": "beta.safetensors"},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A neighbour's request.
+
+    Attributes:
+        asked: what it is told, beside the ``base`` of a request without it.
+        base: of the request with and without it.
+        own_encoding: it changes how the picture is encoded, and so the inversion.
+    """
+
+    asked: dict[str, Any]
+    base: dict[str, Any] = field(default_factory=dict)
+    own_encoding: bool = False
+
+
+def script(name: str, *args: Any) -> dict[str, Any]:
+    """Of a request: an always-on script with its arguments."""
+    return {"alwayson_scripts": {name: {"args": list(args)}}}
+
+
+def ask(client: Client, ditail: dict[str, Any] | None, *parts: dict[str, Any]) -> Answer:
+    """An img2img request, put together, that finds nothing kept."""
+    request: dict[str, Any] = {}
+    for part in parts:
+        request |= part
+    client.post("/ditail/v1/cache/clear")
+    return client.img2img(ditail, **request)
+
+
+def inverted(records: Records) -> list[bytes]:
+    """What the source's UNet gave."""
+    return [call.output.tobytes() for call in records.calls if not call.sampling and call.output is not None]
+
+
+def recorded(records: Records) -> int:
+    """Record passes: they are broken off, so they give nothing."""
+    return sum(call.output is None for call in records.calls)
+
+
+def both_effects_and_nothing_else(webui: WebUI, case: Case, ditail: dict[str, Any]) -> None:
+    """Both are in the picture, the source computes as alone, and afterwards all is as before."""
+    plain, only = ask(webui, None, case.base), ask(webui, None, case.base, case.asked)
+    ask(webui, None, case.base)  # what it leaves behind goes with its next request
+    with unchanged_host(webui):
+        ordinary = ask(webui, None).pixels
+        webui.probe.reset()
+        alone, before = ask(webui, ditail, case.base), webui.probe.records()
+        webui.probe.reset()
+        both, beside = ask(webui, ditail, case.base, case.asked), webui.probe.records()
+        assert both.status == 200, both.body
+        assert apart(only, plain) > 0
+        assert min(apart(both, other) for other in (alone, only, plain)) > 0
+        if not case.own_encoding:
+            assert inverted(beside) == inverted(before)
+        assert recorded(beside) == recorded(before) > 0
+        webui.probe.reset()
+        again, after = ask(webui, ditail, case.base), webui.probe.records()
+        assert again.pixels == alone.pixels
+        assert inverted(after) == inverted(before)
+        assert ask(webui, None).pixels == ordinary
+
+
+def the_same_without_ditail(webui: WebUI, without: WebUI, case: Case) -> None:
+    """With Ditail off a neighbour makes what it makes in a WebUI that has no Ditail."""
+    off = {"enabled": False}
+    assert ask(webui, off, case.base, case.asked).pixels == ask(without, None, case.base, case.asked).pixels
+    ask(webui, None, case.base)
+
+
+def the_same_without_neighbours(webui: WebUI, without: WebUI) -> None:
+    """With all neighbours off Ditail makes what it makes in a WebUI that has none."""
+    for ditail in SOURCES.values():
+        assert ask(webui, ditail).pixels == ask(without, ditail).pixels
+        pictures = [client.txt2img(ditail).pixels for client in (webui, without)]
+        assert pictures[0] == pictures[1]

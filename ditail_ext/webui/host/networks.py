@@ -189,7 +189,7 @@ def known_loras() -> Mapping[str, Any]:
 
 def list_loras() -> None:
     """Let the host look for LoRA files again."""
-    getattr(_lora_module(), "list_available_networks", lambda: None)()
+    getattr(lora_module(), "list_available_networks", lambda: None)()
 
 
 def files_of(tags: Mapping[str, Sequence[Any]]) -> list[list[Any]]:

@@ -97,6 +97,7 @@ class Ditail(scripts.Script):
             if sampling is not None:
                 shown.append(p, processed, sampling.contents)
                 sampling.times.tell(processed)
+            shown.tell(p, processed)
         finally:
             self._end(p)
 

@@ -21,7 +21,7 @@ from ...errors import AggregationError, InjectionError
 from ..host.model import schedule_of
 from ..host.samplers import LevelReader, SamplerPlan
 from ..target.batch import replace
-from ..target.sampling import Batch, Batches
+from ..target.sampling import OWN_SAMPLING, Batch, Batches
 from ..timing import Part, TimeSplit
 from .asked import Asked
 from .companions import Companion, Companions
@@ -112,10 +112,7 @@ class AggregatedBatch:
         if failure is not None:
             raise failure
         if not self._attached:
-            raise InjectionError(
-                "A script samples in a way of its own (as 'img2img alternative test' does), so Ditail has no part in "
-                "it; choose another script."
-            )
+            raise InjectionError(OWN_SAMPLING)
         if self._inner is not None:
             self._inner.require_attached()
 

@@ -14,4 +14,5 @@ __all__ = [
     "progress",
     "samplers",
     "second_model",
+    "unloadable",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 from modules import devices, sd_vae, shared
 
 from ...errors import CheckpointError
-from .second_model import first_line
+from .unloadable import first_line
 
 
 @contextmanager

@@ -17,9 +17,16 @@ from modules import devices, lowvram, script_callbacks, sd_hijack, sd_models, sd
 from torch import nn
 
 from ...core import free_bytes, is_out_of_memory
-from ...errors import CheckpointError
 from .checkpoints import SOURCE
-from .loaded import LoadedState, among_ourselves, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
+from .loaded import (
+    LoadedState,
+    among_ourselves,
+    as_if_none_were_loaded,
+    embeddings_of,
+    reload_embeddings_for,
+    vae_resolved_to,
+)
+from .unloadable import lacks_weights, unloadable
 
 logger = logging.getLogger("ditail")
 WORKING_BYTES = 3 * 2**29
@@ -84,9 +91,11 @@ class SecondModel:
 
     def _rest(self, target: LoadedState) -> None:
         """Leave the host's variables to the target, and the device unless it may stay there."""
-        _tile(self.model, False)
-        self.state = LoadedState.now()
-        target.install()
+        try:
+            _tile(self.model, False)
+            self.state = LoadedState.now()
+        finally:
+            target.install()
         if not self._stays:
             self._leave_device()
 
@@ -105,12 +114,13 @@ class SecondModel:
         sd_models.send_model_to_trash(self.model)
 
 
-def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
+def load_beside(info: Any, argument: str = SOURCE, vae: str | None = None) -> SecondModel:
     """Build a second model from a checkpoint's file.
 
     Args:
         info: the host's ``CheckpointInfo``.
         argument: where the checkpoint was given, for the message.
+        vae: the file of a VAE for a checkpoint that has none of its own.
 
     Raises:
         CheckpointError: the host cannot make a model of it; nothing of the loaded one has changed.
@@ -120,7 +130,7 @@ def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
     with target_waiting(size) as waits:
         try:
             try:
-                second = _built(info)
+                second = _built(info, vae)
                 if waits:
                     sd_models.send_model_to_cpu(second.model)
                 return second
@@ -130,13 +140,13 @@ def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
                 logger.info("There is no room for a second model; the target's weights wait in main memory")
             # Outside of the handler, whose traceback would hold on to what was built of the model.
             with target_waiting(size, always=True):
-                second = _built(info)
+                second = _built(info, vae)
                 sd_models.send_model_to_cpu(second.model)
                 return second
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise _unloadable(info, error, argument) from error
+            raise unloadable(info, error, argument) from error
 
 
 def held_by_host(info: Any) -> SecondModel | None:
@@ -179,16 +189,17 @@ def exchange(second: SecondModel) -> SecondModel:
     return SecondModel(before.model.sd_checkpoint_info, before)
 
 
-def _unloadable(info: Any, error: BaseException, argument: str) -> CheckpointError:
-    if "meta tensor" in str(error):  # the host's loader leaves there what the file has no weights for
-        why = "lacks weights of a UNet, a text encoder or a VAE; choose a whole checkpoint."
-    else:
-        said = f"{type(error).__name__}: {first_line(error)}"
-        why = f"could not be loaded ({said}); choose another checkpoint or replace the file."
-    return CheckpointError(f"{argument}: '{info.title}' {why}")
+def _built(info: Any, vae: str | None) -> SecondModel:
+    try:
+        return _built_from_file(info)
+    except Exception as error:
+        if vae is None or not lacks_weights(error):
+            raise
+    with vae_resolved_to(vae):
+        return _built_from_file(info)
 
 
-def _built(info: Any) -> SecondModel:
+def _built_from_file(info: Any) -> SecondModel:
     with as_if_none_were_loaded(), among_ourselves(), sd_models.SkipWritingToConfig():
         sd_models.load_model(info)
         return SecondModel(info, LoadedState.now())
@@ -236,8 +247,3 @@ def _tile(model: Any, enabled: bool) -> None:
     for module in model.modules():
         if type(module) is nn.Conv2d:
             module.padding_mode = "circular" if enabled else "zeros"
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, cut to what fits into a sentence."""
-    return (str(error).strip().splitlines() or ["no message"])[0][:200]

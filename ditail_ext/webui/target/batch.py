@@ -19,6 +19,7 @@ from ..host.model import noise_predictor, precision, schedule_of
 from ..host.progress import stop_asked
 from ..host.samplers import LevelReader, SamplerPlan
 from ..timing import Part, TimeSplit
+from .sampling import OWN_SAMPLING
 from .source_rows import ImageSources, SourceLatent, SourceLatents
 
 START_TOLERANCE = 1e-4
@@ -123,10 +124,7 @@ class InjectedBatch:
         if self.failure is not None:
             raise self.failure
         if not self._attached:
-            raise InjectionError(
-                "A script samples in a way of its own (as 'img2img alternative test' does), so Ditail has no part in "
-                "it; choose another script."
-            )
+            raise InjectionError(OWN_SAMPLING)
 
     def _started(self, function: Callable[..., Any], inverted: Tensor) -> Callable[..., Any]:
         """The sampler's function, started at the inverted latents whatever the host made for it."""

@@ -21,6 +21,8 @@ from modules import sd_models, shared
 from sgm.modules.diffusionmodules.wrappers import OpenAIWrapper
 from torch.nn.modules import module as torch_module
 
+from .breaking import BREAKER, exception
+
 UNETS = (UNetModel, OpenAIWrapper)
 """SD1's and SD2's UNet; of SDXL's what calls it, which is given all by position."""
 
@@ -36,6 +38,9 @@ class Switches:
     stop: str = "interrupt"
     delay: float = 0.0
     watch: str | None = None
+    break_in: str | None = None
+    break_at: int = 1
+    break_with: str = "RuntimeError"
 
 
 @dataclass
@@ -55,6 +60,7 @@ class Recorder:
         for entry in dataclasses.fields(self):
             setattr(self, entry.name, entry.default_factory() if callable(entry.default_factory) else entry.default)
         self.switches = Switches(**switches)
+        BREAKER.set(self.switches.break_in, self.switches.break_at, self.switches.break_with)
 
     def report(self) -> dict[str, Any]:
         names = [entry.name for entry in dataclasses.fields(self) if entry.name != "switches"]
@@ -89,15 +95,6 @@ class Recorder:
 
 
 RECORDER = Recorder()
-
-
-def exception(name: str) -> Exception:
-    """An exception by its class's name; the memory error is torch's own."""
-    text = "thrown by the probe"
-    if name == "OutOfMemoryError":
-        return torch.cuda.OutOfMemoryError(text)
-    known = {"RuntimeError": RuntimeError, "ValueError": ValueError, "KeyError": KeyError, "MemoryError": MemoryError}
-    return known[name](text)
 
 
 def pack(tensor: torch.Tensor | None) -> str | None:

@@ -1,6 +1,6 @@
-from ditail_probe import blind, recorder, state
+from ditail_probe import blind, breaking, recorder, state
 from fastapi import Body
-from modules import script_callbacks, scripts
+from modules import script_callbacks, scripts, shared
 
 
 class Probe(scripts.Script):
@@ -20,10 +20,15 @@ class Probe(scripts.Script):
 
 def add_routes(_demo, app):
     app.add_api_route("/probe/reset", reset, methods=["POST"])
-    app.add_api_route("/probe/count", lambda: {"calls": len(recorder.RECORDER.calls)}, methods=["GET"])
+    app.add_api_route("/probe/count", _count, methods=["GET"])
     app.add_api_route("/probe/records", recorder.RECORDER.report, methods=["GET"])
     app.add_api_route("/probe/blind", lambda fact=None: blind.to(fact), methods=["POST"])
+    app.add_api_route("/probe/reload", lambda: shared.state.request_restart(), methods=["POST"])
     app.add_api_route("/probe/state", state.snapshot, methods=["GET"])
+
+
+def _count():
+    return {"calls": len(recorder.RECORDER.calls), "reached": breaking.BREAKER.reached}
 
 
 def reset(switches: dict = Body(default={})):  # noqa: B008

@@ -98,6 +98,8 @@ class Setting:
             value = float(value)
         if type(value) is not self.kind:
             raise SettingsError(self.name, f"{self.name} must be {_KIND_NAMES[self.kind]}, not {shown(value)}.")
+        if isinstance(value, str) and not _is_writable(value):
+            raise SettingsError(self.name, f"{self.name} must be a text in Unicode, not {shown(value)}.")
         if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:  # type: ignore[operator]
             raise SettingsError(
                 self.name, f"{self.name} must be from {self.minimum:g} to {self.maximum:g}, not {shown(value)}."
@@ -112,6 +114,15 @@ class Setting:
 _EXACT = 2**53  # whole numbers up to here are floats, too; larger ones lie outside every range
 _QUOTED = 60  # characters of a wrong value that a sentence repeats
 _KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+
+
+def _is_writable(text: str) -> bool:
+    """Whether a text can be sent and saved: JSON may hold halves of a character, which no answer and no file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: Any) -> str:

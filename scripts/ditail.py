@@ -108,6 +108,7 @@ class Ditail(scripts.Script):
                 shown.append(p, processed, sampling.contents)
                 sampling.times.tell(processed)
                 rates.last.learn(sampling.times, p, len(processed.all_seeds))
+            shown.tell(p, processed)
         finally:
             self._end(p)
 

@@ -26,7 +26,7 @@ from .target import features
 from .target.injected import InjectedBatches, TargetPart
 from .target.mix import Mix, find_mix, why_no_mix
 from .target.region_mask import region_of
-from .target.sampling import Batches, TargetSampling
+from .target.sampling import Batches, TargetSampling, refuse_own_sampling
 from .timing import TimeSplit, of_this_device
 
 _UNDONE = "ditail_undone"
@@ -64,6 +64,7 @@ def begin(p: Any, request: Request) -> TargetSampling:
         DitailError: the request cannot be fulfilled.
     """
     settings = request.settings
+    refuse_own_sampling(p)
     refuse_unsupported(p)
     asked = find_further(settings, p.sd_model)
     if settings.aggregation == AGGREGATION_ALONE:

@@ -42,6 +42,8 @@ def parameters_of(
         generated: the source generates the content.
     """
     settings = request.settings
+    others = mix or asked or settings.inversion_prompt or settings.inversion_negative_prompt or not source.is_target
+    same = "none that changes anything, source and target generate one picture" if generated and not others else None
     return parameters(
         settings,
         without={*(INVERSION_ONLY if generated else ()), *_not_aggregated(asked)},
@@ -50,7 +52,7 @@ def parameters_of(
         mix_checkpoint=None if mix is None else source_title(mix.info),
         start="not preserved: the sampler adds noise" if plan.stochastic and not generated else None,
         range=_range(p),
-        injection=_say_injection(p, settings, plan),
+        injection=_say_injection(p, _no_injection(settings, plan) or same),
         mask=_mask_note(p, request),
         **_aggregated(asked),
     )
@@ -157,8 +159,7 @@ def _no_injection(settings: Settings, plan: SamplerPlan) -> str | None:
     return f"no {empty[0]}, no step lies in its window"
 
 
-def _say_injection(p: Any, settings: Settings, plan: SamplerPlan) -> str | None:
-    said = _no_injection(settings, plan)
+def _say_injection(p: Any, said: str | None) -> str | None:
     if said is not None:
         p.comment(f"Ditail: injection: {said}.")
     return said

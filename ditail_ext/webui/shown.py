@@ -1,4 +1,4 @@
-"""Content pictures that the source generated, shown and saved beside the results."""
+"""What is shown beside the results: content pictures that the source generated, and sentences for API clients."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from PIL import Image
 
 SUFFIX = "-ditail-content"
 """Of the saved files' names."""
+
+SAID = "Ditail said"
+"""Of the result's ``info``: the sentences that the page shows below the picture."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ def append(p: Any, processed: Any, contents: Sequence[ContentPicture]) -> None:
                 _save(p, picture, content)
         processed.images.append(picture)
         processed.infotexts.append(content.infotext)
+
+
+def tell(p: Any, processed: Any) -> None:
+    """Put what the page shows below the picture into the result's ``info``, too, for the API."""
+    said = [comment for comment in p.comments if comment.startswith("Ditail")]
+    if said:
+        processed.extra_generation_params = {**processed.extra_generation_params, SAID: said}
 
 
 def _save(p: Any, picture: Image.Image, content: ContentPicture) -> None:

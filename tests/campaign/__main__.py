@@ -1,4 +1,7 @@
-"""``python -m tests.campaign``: the long part, with progress and a summary; exit status 1 if anything was found."""
+"""``python -m tests.campaign``: the long part, with progress and a summary; exit status 1 if anything was found.
+
+With ``--state FILE`` it may be broken off at any time and goes on where it was.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from harness.server import Setup, WebUI
 
 from . import faults, generations, run
 from .judge import Findings
+from .progress import Progress
 
 logger = logging.getLogger("campaign")
 
@@ -26,27 +30,27 @@ def main() -> int:
     parser.add_argument("--generations", type=int, default=500, help="mixed generations")
     parser.add_argument("--no-faults", action="store_true", help="leave the injected faults out")
     parser.add_argument("--seed", type=int, default=1, help="another one tries others")
+    parser.add_argument("--state", type=Path, help="file for what is done; a campaign that was broken off goes on")
     parser.add_argument("--out", type=Path, help="file for the summary")
     wanted = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    findings = Findings()
+    progress = Progress(Findings(), wanted.state)
     with tempfile.TemporaryDirectory() as folder:
         checkpoints.make_all(Path(folder))
         webui = WebUI(Path(folder), Setup())
         try:
-            if wanted.bodies:
-                run.run_bodies(webui, findings, wanted.bodies, wanted.seed, logger.info)
             if not wanted.no_faults:
-                faults.run(webui, findings)
-                logger.info("faults: %d, found %d", findings.tried["faults"], len(findings.found))
+                faults.run(webui, progress)
+            if wanted.bodies:
+                run.run_bodies(webui, progress, wanted.bodies, wanted.seed, logger.info)
             if wanted.generations:
-                generations.run(webui, findings, wanted.generations, wanted.seed)
+                generations.run(webui, progress, wanted.generations, wanted.seed, logger.info)
         finally:
             webui.stop()
-            logger.info("%s", findings)
+            logger.info("%s", progress.findings)
             if wanted.out:
-                wanted.out.write_text(str(findings), encoding="utf-8")
-    return 1 if findings.found else 0
+                wanted.out.write_text(str(progress.findings), encoding="utf-8")
+    return 1 if progress.findings.found else 0
 
 
 if __name__ == "__main__":

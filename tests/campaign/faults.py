@@ -1,127 +1,165 @@
-"""Faults at every place where they can happen: each is injected, and the host must be as it was."""
+"""Faults at every place where they can happen: each is injected, and the host must be as it was.
+
+A fault ends a request with a sentence, or, where what fails is optional, in the very picture that is made without it;
+never in an ordinary picture. Afterwards state, an ordinary picture and the next picture of Ditail's are as before.
+"""
 
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 
 from harness.client import Answer
 from harness.server import WebUI
+from harness.state import options
 
-from .judge import Findings, compare, state
+from . import meanwhile
+from .judge import NOTHING, compare, state
+from .places import NEEDED, OPTIONAL, REQUESTS, SMALL, STOPPED, Asked
+from .progress import Progress
 
 logger = logging.getLogger("campaign")
 
-BETA = {"source_checkpoint": "beta.safetensors"}
 CALLS = (1, 2, 4, 6, 9)
 """UNet calls at which a fault is injected: the inversion's first, others of it, and of the sampling."""
 
 EXCEPTIONS = ("RuntimeError", "OutOfMemoryError", "ValueError", "KeyError")
 STOPS = ("interrupt", "skip", "stop_generating")
+OF_DISKS = ("disk full", "read-only", "locked", "damaged")
+Request = Callable[[WebUI, int], tuple[Answer, bool]]
+"""Of a number, by which requests differ: gives the answer, and whether what was to happen has happened."""
 
-Fault = tuple[str, Callable[[WebUI], Answer]]
+LOADS = ("load", "read_state_dict", "take", "_weights_of", "_move_to_device", "send_model", "SecondModel.__init__")
+"""Parts of the names of places that are come to where a file is read, or a model moved."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One of them.
+
+    Attributes:
+        name: what happens.
+        request: makes the request in which it happens, with whatever makes it happen.
+        optional: what fails is not needed for the picture.
+        stop: a button is pressed.
+        fresh: nothing may be kept of earlier requests, models included.
+    """
+
+    name: str
+    request: Request
+    optional: bool = False
+    stop: bool = False
+    fresh: bool = False
 
 
 def faults() -> Iterator[Fault]:
-    """By name: what makes one request in which the fault happens."""
+    """All of them."""
     for at in CALLS:
         for kind in EXCEPTIONS:
-            for tab in ("img2img", "txt2img"):
-                yield f"{kind} in UNet call {at} of {tab}", _switched(tab, throw_at=at, throw=kind)
+            for asked in ("img2img", "generated"):
+                yield Fault(f"{kind} in UNet call {at} of {asked}", _asked(asked, throw_at=at, throw=kind))
         for stop in STOPS:
-            yield f"{stop} in UNet call {at}", _switched("img2img", stop_at=at, stop=stop)
-    for kind in ("RuntimeError", "OutOfMemoryError", "KeyError"):
-        yield f"{kind} while the source is loaded", _switched("img2img", throw_load="beta.safetensors", throw=kind)
-        yield f"{kind} while the mix is loaded", _mix(kind)
-    for name, damage in (("gone", None), ("empty", b""), ("a web page", b"<html>" * 500)):
-        yield f"source file {name}", _replaced_source(damage)
-    yield "the user chooses another target in between", _other_target
-    yield "the cache is a file where the folder should be", _damaged_disk
+            yield Fault(f"{stop} in UNet call {at}", _asked("img2img", stop_at=at, stop=stop), stop=True)
+    for asked, place, optional in _places():
+        for kind in _kinds(asked, place):
+            yield Fault(
+                f"{kind} in {place} of {asked}",
+                _asked(asked, break_in=place, break_with=kind),
+                optional=optional,
+                fresh=optional or any(word in place for word in LOADS),
+            )
+    for place in STOPPED:
+        for stop in STOPS:
+            request = _asked("img2img", break_in=place, break_with=stop)
+            yield Fault(f"{stop} in {place}", request, stop=True, fresh=any(word in place for word in LOADS))
+    for name, request in meanwhile.CASES.items():
+        yield Fault(name, lambda webui, _, request=request: (request(webui), True), fresh=True)
 
 
-def run(webui: WebUI, findings: Findings, every: int = 1) -> None:
-    """All faults, or each so many."""
-    before = state(webui)
-    for number, (name, request) in enumerate(faults()):
-        if number % every:
-            continue
-        webui.post("/ditail/v1/cache/clear")
-        webui.probe.reset()
-        answer = request(webui)
-        findings.tried["faults"] += 1
-        logger.info("%s: %s %s", name, answer.status, answer.sentence[:80] if answer.status != 200 else "")
-        if answer.status != 200 and not answer.sentence.strip():
-            findings.add("a fault without a sentence", name)
-        after = state(webui)
-        compare({**before, "object": 0}, {**after, "object": 0}, findings, (name, answer.status))
-        again = webui.img2img(BETA, width=128, height=64, steps=4)
-        if again.status != 200:
-            findings.add("the next request fails", (name, again.sentence))
+def _places() -> Iterator[tuple[str, str, bool]]:
+    for optional, places in ((False, NEEDED), (True, OPTIONAL)):
+        for asked, those in places.items():
+            for place in those:
+                yield asked, place, optional
 
 
-def _switched(tab: str, **switches: object) -> Callable[[WebUI], Answer]:
-    def request(webui: WebUI) -> Answer:
-        webui.probe.reset(**switches)
-        return getattr(webui, tab)(BETA, width=128, height=64, steps=4)
+def _kinds(asked: str, place: str) -> tuple[str, ...]:
+    if asked == "disk":
+        return OF_DISKS
+    kinds = ("RuntimeError", "OutOfMemoryError")
+    return (*kinds, "gone") if any(word in place for word in LOADS) else kinds
 
-    return request
 
-
-def _mix(kind: str) -> Callable[[WebUI], Answer]:
-    def request(webui: WebUI) -> Answer:
-        webui.probe.reset(throw_at=7, throw=kind)
-        mixed = {**BETA, "mix_checkpoint": "delta.safetensors", "mix_weight": 0.5}
-        return webui.img2img(mixed, width=128, height=64, steps=4)
+def _asked(name: str, **switches: object) -> Request:
+    def request(webui: WebUI, number: int) -> tuple[Answer, bool]:
+        asked = REQUESTS[name].varied(number)
+        with options(webui, asked.options):
+            webui.probe.reset(**switches)
+            answer = _send(webui, asked)
+            reached = webui.probe.reached() if "break_in" in switches else webui.probe.count()
+            webui.probe.reset()
+            return answer, reached >= int(str(switches.get("throw_at") or switches.get("stop_at") or 1))
 
     return request
 
 
-def _replaced_source(content: bytes | None) -> Callable[[WebUI], Answer]:
-    """A copy of a source that is known to the host, and then is not what it was."""
-
-    def request(webui: WebUI) -> Answer:
-        path = webui.checkpoints / "passing.safetensors"
-        with _copied(webui, path.name):
-            path.unlink()
-            if content is not None:
-                path.write_bytes(content)
-            return webui.img2img({"source_checkpoint": path.name}, width=128, height=64, steps=4)
-
-    return request
-
-
-@contextmanager
-def _copied(webui: WebUI, name: str) -> Iterator[None]:
-    path = webui.checkpoints / name
-    shutil.copyfile(webui.checkpoints / "beta.safetensors", path)
-    shutil.copyfile(webui.checkpoints / "beta.yaml", path.with_suffix(".yaml"))
-    try:
-        webui.post("/sdapi/v1/refresh-checkpoints")
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        path.with_suffix(".yaml").unlink()
-        webui.post("/sdapi/v1/refresh-checkpoints")
-
-
-def _other_target(webui: WebUI) -> Answer:
-    webui.img2img(BETA, width=128, height=64, steps=4)
-    webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "beta.safetensors"})
-    answer = webui.img2img({"source_checkpoint": "alpha.safetensors"}, width=128, height=64, steps=4)
-    webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "alpha.safetensors"})
+def _send(webui: WebUI, asked: Asked) -> Answer:
+    answer: Answer = getattr(webui, asked.tab)(asked.ditail, **{**SMALL, **asked.request})
     return answer
 
 
-def _damaged_disk(webui: WebUI) -> Answer:
-    webui.post("/sdapi/v1/options", {"ditail_disk_cache_mb": 64})
-    try:
-        webui.img2img(BETA, width=128, height=64, steps=4)
-        indices = list((webui.data / "cache" / "ditail").rglob("cache.db"))
-        assert indices, "the inversion was to be kept on disk"
-        for index in indices:
-            index.write_bytes(b"no database" * 200)
-        return webui.img2img({**BETA, "positive_scale": 2.0}, width=128, height=64, steps=4)
-    finally:
-        webui.post("/sdapi/v1/options", {"ditail_disk_cache_mb": 0})
+def run(webui: WebUI, progress: Progress, every: int = 1) -> None:
+    """All faults, or each so many, but for those that are done."""
+    before, expected = state(webui), {name: _fresh(webui, asked) for name, asked in REQUESTS.items()}
+    assert _send(webui, REQUESTS["img2img"]).pixels == expected["img2img"]  # it is kept from now on
+    for number, fault in enumerate(faults()):
+        if number % every or fault.name in progress:
+            continue
+        if fault.fresh:
+            webui.post("/ditail/v1/cache/clear")
+        answer, happened = fault.request(webui, 0 if fault.fresh else number)
+        progress.findings.tried["faults"] += 1
+        logger.info("%s: %s %s", fault.name, answer.status, answer.sentence[:80] if answer.status != 200 else "")
+        wrong = "it never happened" if not happened else _wrong(fault, answer, expected)
+        if wrong:
+            progress.findings.add(wrong, (fault.name, answer.status, answer.sentence[:200]))
+        _see_that_all_is_well(webui, progress, fault.name, before, expected["img2img"])
+        progress.add(fault.name)
+
+
+def _fresh(webui: WebUI, asked: Asked) -> list[bytes]:
+    webui.post("/ditail/v1/cache/clear")
+    with options(webui, asked.options):
+        answer = _send(webui, asked)
+    assert answer.status == 200, answer.sentence
+    return answer.pixels
+
+
+def _wrong(fault: Fault, answer: Answer, expected: dict[str, list[bytes]]) -> str | None:
+    """What is wrong with the answer to a request in which a fault has happened."""
+    if answer.status != 200:
+        if fault.optional:
+            return "what is optional ends a request"
+        if fault.stop and answer.status >= 500:
+            return "a button ends a request as a server's error"
+        return None if answer.sentence.strip() else "a fault without a sentence"
+    if fault.optional and answer.pixels not in expected.values():
+        return "without what is optional it is another picture"
+    if fault.stop and not answer.pictures:
+        return None
+    if not all("Ditail version" in text or NOTHING in text for text in answer.info["infotexts"][:1]):
+        return "a silent plain picture"
+    return None
+
+
+def _see_that_all_is_well(
+    webui: WebUI, progress: Progress, name: str, before: dict[str, object], expected: list[bytes]
+) -> None:
+    after = state(webui)
+    compare({**before, "object": 0}, {**after, "object": 0}, progress.findings, name)
+    again = _send(webui, REQUESTS["img2img"])
+    if again.status != 200:
+        progress.findings.add("the next request fails", (name, again.sentence))
+    elif again.pixels != expected:
+        progress.findings.add("the next picture is another", name)

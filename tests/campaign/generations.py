@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 from typing import Any
 
 from harness.client import circle, encode
 from harness.server import WebUI
 
 from .judge import Findings, compare, flat, memory, state
+from .progress import Progress
 
 SAMPLERS = ("DDIM", "Euler", "Euler a", "DPM++ 2M", "DPM++ SDE", "UniPC", "Heun", "LCM", "PLMS", "Restart")
 
 
-def run(webui: WebUI, findings: Findings, count: int, seed: int) -> None:
-    """So many, from a seed."""
-    choose = random.Random(seed)
-    before, start = state(webui), None
-    for number in range(count):
-        if number == min(count // 4, 60):  # by then the caches are full, and every model has been loaded
+PIECE = 25
+"""Generations after which the host's state is compared, and the run may be broken off."""
+
+WARM = 3
+"""Pieces after which the caches are full, and every model has been loaded."""
+
+
+def run(
+    webui: WebUI, progress: Progress, count: int, seed: int = 1, report: Callable[[str], None] = lambda _: None
+) -> None:
+    """So many, from a seed, but for the pieces that are done."""
+    findings = progress.findings
+    before, start, pieces, begun = state(webui), None, 0, time.monotonic()
+    for first in range(0, count, PIECE):
+        piece = f"generations {first} to {min(first + PIECE, count)} of seed {seed}"
+        if piece in progress:
+            continue
+        choose = random.Random(piece)
+        for _ in range(min(PIECE, count - first)):
+            _one(webui, findings, choose)
+        compare(before, state(webui), findings, piece)
+        progress.add(piece)
+        pieces += 1
+        if pieces == WARM:
             start = memory(webui)
-        webui.probe.reset()
-        tab, ditail, request = _generation(choose)
-        answer = getattr(webui, tab)(ditail, **request)
-        findings.tried["generations"] += 1
-        if answer.status == 422 and answer.sentence.startswith("Ditail: "):
-            findings.tried["generations refused"] += 1  # too few steps for the sampler, say
-        elif answer.status != 200:
-            findings.add(f"status {answer.status}", (answer.sentence, tab, ditail, request))
-        elif "Ditail version" not in answer.infotext:
-            findings.add("a silent plain picture", (tab, ditail, request))
-    compare(before, state(webui), findings, f"{count} generations")
+        report(f"{piece}: {time.monotonic() - begun:.0f} s, {memory(webui)[0]} MB, found {len(findings.found)}")
     if start is not None:
-        flat(start, memory(webui), findings, f"{count} generations")
+        flat(start, memory(webui), findings, "generations")
+
+
+def _one(webui: WebUI, findings: Findings, choose: random.Random) -> None:
+    webui.probe.reset()
+    tab, ditail, request = _generation(choose)
+    answer = getattr(webui, tab)(ditail, **request)
+    findings.tried["generations"] += 1
+    if answer.status == 422 and answer.sentence.startswith("Ditail: "):
+        findings.tried["generations refused"] += 1  # too few steps for the sampler, say
+    elif answer.status != 200:
+        findings.add(f"status {answer.status}", (answer.sentence, tab, ditail, request))
+    elif "Ditail version" not in answer.infotext:
+        findings.add("a silent plain picture", (tab, ditail, request))
 
 
 def _generation(choose: random.Random) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -42,6 +66,7 @@ def _generation(choose: random.Random) -> tuple[str, dict[str, Any], dict[str, A
         "feature_ratio": choose.choice((0.0, 0.3, 0.8, 1.0)),
         "attention_ratio": choose.choice((0.0, 0.5, 1.0)),
         "refinements": choose.choice((0, 0, 1)),
+        "inversion_rule": choose.choice(("authors", "warm start", "fast")),
         "layer_profile": choose.choice(("default", "strong", "full")),
     }
     request: dict[str, Any] = {
@@ -59,8 +84,10 @@ def _generation(choose: random.Random) -> tuple[str, dict[str, Any], dict[str, A
         ditail["picture"] = encode(circle(64))
     if choose.random() < 0.2:
         ditail |= {"mix_checkpoint": "delta.safetensors", "mix_weight": 0.5}
-    if choose.random() < 0.2:
-        ditail |= {"mask": encode(circle(128).convert("L").resize((request["width"], 64))), "region": "region mask"}
+    if tab == "img2img" and choose.random() < 0.3:
+        ditail |= {"mask": encode(circle(128).convert("L")), "region": "region mask"}
+    if choose.random() < 0.15:
+        ditail |= {"aggregate_1": "delta.safetensors", "aggregation_ratio": 0.5}
     if choose.random() < 0.2:
         ditail["inversion_prompt"] = "a disc <lora:tiny:0.5>"
     if tab == "txt2img" and choose.random() < 0.2:

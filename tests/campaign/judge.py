@@ -15,10 +15,13 @@ from harness.server import WebUI
 
 from .bodies import Body
 
-HOSTS_OWN = "Integer exceeds 64-bit range"
-"""The host repeats a request in its answer, and cannot write such a number, whatever it was for."""
+HOSTS_OWN = ("Integer exceeds 64-bit range", "str is not valid UTF-8: surrogates not allowed")
+"""The host repeats a request in its answer, and cannot write such a number or text, whatever it was for."""
 
 NOTHING = 'Ditail injection: "none'
+
+PICTURE = encode(circle(64))
+"""What img2img starts with."""
 
 logger = logging.getLogger("campaign")
 
@@ -50,7 +53,7 @@ def send(webui: WebUI, body: Body, *, ditail: bool = True) -> Answer:
     """Send a body, or its twin that does not ask for Ditail; JSON may say NaN."""
     payload = {**body.request, "save_images": False}
     if body.tab == "img2img":
-        payload |= {"init_images": [encode(circle(64))], "denoising_strength": 1.0}
+        payload |= {"init_images": [PICTURE], "denoising_strength": 1.0}
     if ditail:
         payload["alwayson_scripts"] = {"Ditail": {"args": body.args}}
     response = requests.post(
@@ -65,34 +68,50 @@ def send(webui: WebUI, body: Body, *, ditail: bool = True) -> Answer:
         return Answer(response.status_code, response.text)
 
 
-def judge(webui: WebUI, body: Body, findings: Findings) -> None:
-    """One body, its answer, and where that is a picture, the picture of its twin."""
-    answer = send(webui, body)
-    findings.tried[f"bodies answered {answer.status}"] += 1
-    wrong = _of_picture(webui, body, answer) if answer.status == 200 else _of_sentence(answer)
-    if wrong and (answer.status == 200 or send(webui, body, ditail=False).status == 200):
-        findings.add(wrong, (answer.status, answer.sentence if answer.status != 200 else answer.infotext, body))
+class Judge:
+    """Judges bodies by their answers; where that is a picture, by the picture of the body's twin without Ditail."""
 
+    def __init__(self, webui: WebUI, findings: Findings) -> None:
+        self._webui = webui
+        self._findings = findings
+        self._twins: dict[str, tuple[int, list[bytes]]] = {}
 
-def _of_picture(webui: WebUI, body: Body, answer: Answer) -> str | None:
-    texts = answer.info["infotexts"]
-    said = all("Ditail version" in text for text in texts)
-    if any("Ditail show content: True" in text for text in texts):
-        said = True  # the content pictures are the source's own, and say so
-    if not body.asks:
-        return "an infotext of Ditail's that was not asked for" if said else None
-    if not said:
-        return "a silent plain picture, by its infotext"
-    if any(NOTHING in text for text in texts):
-        return None  # it says itself that it changed nothing
-    plain = send(webui, body, ditail=False)
-    return "a silent plain picture" if plain.status == 200 and plain.pixels == answer.pixels else None
+    def of_body(self, body: Body) -> None:
+        """Send it, and add what is wrong with the answer to the findings."""
+        answer, findings = send(self._webui, body), self._findings
+        findings.tried[f"bodies answered {answer.status}"] += 1
+        if answer.sentence in HOSTS_OWN and not (body.asks and isinstance(body.args[0], dict)):
+            return  # by name each argument is looked at; by position there may be more than there are
+        wrong = self._of_picture(body, answer) if answer.status == 200 else _of_sentence(answer)
+        if wrong and (answer.status == 200 or self._twin(body)[0] == 200):
+            findings.add(wrong, (answer.status, answer.sentence if answer.status != 200 else answer.infotext, body))
+
+    def _of_picture(self, body: Body, answer: Answer) -> str | None:
+        texts = answer.info["infotexts"]
+        said = all("Ditail version" in text for text in texts)
+        if any("Ditail show content: True" in text for text in texts):
+            said = True  # the content pictures are the source's own, and say so
+        if not body.asks:
+            return "an infotext of Ditail's that was not asked for" if said else None
+        if not said:
+            return "a silent plain picture, by its infotext"
+        self._findings.tried["bodies answered with a picture of Ditail's"] += 1
+        if any(NOTHING in text for text in texts):
+            return None  # it says itself that it changed nothing
+        status, pixels = self._twin(body)
+        return "a silent plain picture" if status == 200 and pixels == answer.pixels else None
+
+    def _twin(self, body: Body) -> tuple[int, list[bytes]]:
+        """Status and pixels of the body without Ditail; many bodies have the same twin."""
+        key = json.dumps([body.tab, body.request], sort_keys=True)
+        if key not in self._twins:
+            plain = send(self._webui, body, ditail=False)
+            self._twins[key] = plain.status, plain.pixels if plain.status == 200 else []
+        return self._twins[key]
 
 
 def _of_sentence(answer: Answer) -> str | None:
     sentence = answer.sentence
-    if sentence == HOSTS_OWN:
-        return None
     if answer.status >= 500 and answer.status != 503:
         return "a server's error"
     if not sentence.startswith("Ditail: ") or not sentence.rstrip().endswith((".", "?", ")")):
@@ -112,7 +131,8 @@ def memory(webui: WebUI) -> tuple[int, int]:
 def state(webui: WebUI) -> dict[str, Any]:
     """The host's state after an ordinary request, and that request's picture."""
     webui.probe.reset()
-    plain = webui.txt2img(steps=1, override_settings={"sd_model_checkpoint": "alpha.safetensors"})
+    # With one step DDIM would not call the UNet.
+    plain = webui.txt2img(steps=2, width=64, height=64, override_settings={"sd_model_checkpoint": "alpha.safetensors"})
     assert plain.status == 200, plain.body
     return {**webui.probe.state(), "picture": plain.pixels}
 

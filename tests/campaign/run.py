@@ -1,23 +1,48 @@
-"""The campaign's parts, one after the other."""
+"""API bodies in pieces, so that a long run can be broken off and goes on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from harness.server import WebUI
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from .bodies import Body, bodies
-from .judge import Findings, compare, flat, judge, memory, state
+from .judge import Judge, compare, flat, memory, state
+from .progress import Progress
 
 Report = Callable[[str], None]
 
+PIECE = 250
+"""Bodies after which the host's state is compared, and the run may be broken off."""
 
-def run_bodies(webui: WebUI, findings: Findings, count: int, number: int, report: Report = lambda _: None) -> None:
-    """So many API bodies from a seed; the host's state is compared now and then."""
+WARM = 4
+"""Pieces after which the caches are full and every model has been loaded; memory is flat from then on."""
+
+
+def run_bodies(webui: WebUI, progress: Progress, count: int, number: int = 1, report: Report = lambda _: None) -> None:
+    """So many API bodies from a seed, but for the pieces that are done."""
     schema = webui.get("/ditail/v1/schema").body
-    before, start, begun = state(webui), [memory(webui)], time.monotonic()
+    findings, judge = progress.findings, Judge(webui, progress.findings)
+    before, start, begun, pieces = state(webui), None, time.monotonic(), 0
+    for first in range(0, count, PIECE):
+        piece = f"bodies {first} to {min(first + PIECE, count)} of seed {number}"
+        if piece in progress:
+            continue
+        findings.tried["bodies"] += _each(schema, number * 100_000 + first, min(PIECE, count - first), judge.of_body)
+        compare(before, state(webui), findings, piece)
+        progress.add(piece)
+        pieces += 1
+        if pieces == WARM:
+            start = memory(webui)
+        report(f"{piece}: {time.monotonic() - begun:.0f} s, {memory(webui)[0]} MB, found {len(findings.found)}")
+    if start is not None:
+        flat(start, memory(webui), findings, "bodies")
+
+
+def _each(schema: dict[str, Any], number: int, count: int, judged: Callable[[Body], None]) -> int:
     done = 0
 
     @seed(number)
@@ -32,15 +57,7 @@ def run_bodies(webui: WebUI, findings: Findings, count: int, number: int, report
     def one(body: Body) -> None:
         nonlocal done
         done += 1
-        judge(webui, body, findings)
-        if done == count // 4:
-            start[0] = memory(webui)
-        if done % 250 == 0:
-            compare(before, state(webui), findings, f"the bodies up to {done}")
-            report(f"{done} bodies, {time.monotonic() - begun:.0f} s, found {len(findings.found)}")
-        webui.probe.reset()
+        judged(body)
 
     one()
-    findings.tried["bodies"] += done
-    compare(before, state(webui), findings, f"{done} bodies")
-    flat(start[0], memory(webui), findings, f"{done} bodies")
+    return done

@@ -17,5 +17,6 @@ __all__ = [
     "samplers",
     "second_model",
     "tags",
+    "unloadable",
     "vae_tiles",
 ]

@@ -123,6 +123,15 @@ def _tell_the_host_s_own(model: Any) -> None:
 
 
 @contextmanager
+def vae_resolved_to(file: str) -> Iterator[None]:
+    """A context in which the host gives a VAE to whatever checkpoint it loads."""
+    with ExitStack() as undo:
+        resolution = sd_vae.VaeResolution(file, "chosen as Ditail's source VAE")
+        _replace(undo, sd_vae, "resolve_vae", lambda _file: resolution)
+        yield
+
+
+@contextmanager
 def embeddings_of(model: Any) -> Iterator[None]:
     """A context in which textual inversions are those that fit a model, which is the loaded one for the host.
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ...errors import CheckpointError
 from . import kinds
-from .second_model import first_line
+from .unloadable import first_line
 
 
 @contextmanager

@@ -16,11 +16,18 @@ from typing import Any
 from modules import devices, lowvram, script_callbacks, sd_hijack, sd_models, sd_vae, shared
 
 from ...core import free_bytes, is_out_of_memory
-from ...errors import CheckpointError
 from . import kinds
 from .allocator import give_back_freed
 from .checkpoints import SOURCE
-from .loaded import LoadedState, among_ourselves, as_if_none_were_loaded, embeddings_of, reload_embeddings_for
+from .loaded import (
+    LoadedState,
+    among_ourselves,
+    as_if_none_were_loaded,
+    embeddings_of,
+    reload_embeddings_for,
+    vae_resolved_to,
+)
+from .unloadable import lacks_weights, unloadable
 
 logger = logging.getLogger("ditail")
 WORKING_BYTES = 3 * 2**29
@@ -86,9 +93,11 @@ class SecondModel:
 
     def _rest(self, target: LoadedState) -> None:
         """Leave the host's variables to the target, and the device unless it may stay there."""
-        kinds.of(self.model).tile(self.model, False)
-        self.state = LoadedState.now()
-        target.install()
+        try:
+            kinds.of(self.model).tile(self.model, False)
+            self.state = LoadedState.now()
+        finally:
+            target.install()
         if not self._stays:
             self._leave_device()
 
@@ -108,12 +117,13 @@ class SecondModel:
         give_back_freed()
 
 
-def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
+def load_beside(info: Any, argument: str = SOURCE, vae: str | None = None) -> SecondModel:
     """Build a second model from a checkpoint's file.
 
     Args:
         info: the host's ``CheckpointInfo``.
         argument: where the checkpoint was given, for the message.
+        vae: the file of a VAE for a checkpoint that has none of its own.
 
     Raises:
         CheckpointError: the host cannot make a model of it; nothing of the loaded one has changed.
@@ -123,7 +133,7 @@ def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
     with target_waiting(size) as waits:
         try:
             try:
-                second = _built(info)
+                second = _built(info, vae)
                 if waits:
                     sd_models.send_model_to_cpu(second.model)
                 return second
@@ -133,13 +143,13 @@ def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
                 logger.info("There is no room for a second model; the target's weights wait in main memory")
             # Outside of the handler, whose traceback would hold on to what was built of the model.
             with target_waiting(size, always=True):
-                second = _built(info)
+                second = _built(info, vae)
                 sd_models.send_model_to_cpu(second.model)
                 return second
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise _unloadable(info, error, argument) from error
+            raise unloadable(info, error, argument) from error
 
 
 def held_by_host(info: Any) -> SecondModel | None:
@@ -182,14 +192,17 @@ def exchange(second: SecondModel) -> SecondModel:
     return SecondModel(before.model.sd_checkpoint_info, before)
 
 
-def _unloadable(info: Any, error: BaseException, argument: str) -> CheckpointError:
-    why = f"could not be loaded ({type(error).__name__}: {first_line(error)}); choose another or replace the file."
-    if "meta tensor" in str(error):  # the host's loader leaves there what the file has no weights for
-        why = "lacks weights of a UNet, a text encoder or a VAE; choose a whole checkpoint."
-    return CheckpointError(f"{argument}: '{info.title}' {why}")
+def _built(info: Any, vae: str | None) -> SecondModel:
+    try:
+        return _built_from_file(info)
+    except Exception as error:
+        if vae is None or not lacks_weights(error):
+            raise
+    with vae_resolved_to(vae):
+        return _built_from_file(info)
 
 
-def _built(info: Any) -> SecondModel:
+def _built_from_file(info: Any) -> SecondModel:
     with as_if_none_were_loaded(), among_ourselves(), sd_models.SkipWritingToConfig():
         sd_models.load_model(info)
         return SecondModel(info, LoadedState.now())
@@ -230,8 +243,3 @@ def target_waiting(needed: int, *, always: bool = False, target: Any = None) -> 
 def _free() -> int:
     """Bytes free on the device; 0 where that cannot be known, and the target had better leave."""
     return free_bytes(devices.device) if devices.device.type == "cuda" else 0
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, cut to what fits into a sentence."""
-    return (str(error).strip().splitlines() or ["no message"])[0][:200]

@@ -9,7 +9,7 @@ from typing import Any
 from modules import scripts
 
 from ...errors import SettingsError
-from ...settings import AGGREGATE, TABLE, Setting
+from ...settings import AGGREGATE, SAME_AS_TARGET, TABLE, Setting
 from ..request.arguments import OVERRIDES
 from ..request.presets import preset_names, preset_values
 from .controls import LISTS
@@ -92,6 +92,8 @@ def _confirm(setting: Setting) -> Callable[[Any, Sequence[object]], None]:
 
 
 def _choices(setting: Setting) -> Callable[[], list[str]] | None:
+    if setting.name == "source_checkpoint":  # the target is among the files; listed twice, Fill would plot it twice
+        return lambda: [name for name in LISTS["source_checkpoint"]() if name != SAME_AS_TARGET]
     if setting.name in LISTS:
         return LISTS[setting.name]
     if setting.kind is bool:

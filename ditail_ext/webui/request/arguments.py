@@ -115,6 +115,6 @@ def _known(named: Mapping[object, object]) -> dict[str, object]:
     for name in named:
         if name not in names:
             near = difflib.get_close_matches(str(name), names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
+            hint = f"did you mean {near[0]}?" if near else "GET /ditail/v1/schema lists them."
             raise SettingsError(str(name), f"There is no argument {shown(str(name))}; {hint}")
     return {str(name): value for name, value in named.items() if name != PRESET}

@@ -84,7 +84,7 @@ def _model_of(source: Source, times: TimeSplit) -> Iterator[Any]:
     if source.is_target:
         yield shared.sd_model  # the host has its averaged weights, if any, in place by now
         return
-    second = take(source.info, times)
+    second = take(source.info, times, vae=source.vae)
     try:
         with ExitStack() as stack:
             with times.part(Part.MOVE):
@@ -111,11 +111,16 @@ def require_numbers(source: Source, *computed: Tensor) -> None:
     Raises:
         CheckpointError: it is not.
     """
-    if not all(bool(tensor.isfinite().all()) for tensor in computed):
-        raise CheckpointError(
-            f"source_checkpoint: '{source.info.title}' computed something that is not a number; start the WebUI with "
-            "--no-half (for SD2.x the option 'Upcast cross attention layer to float32' may do), or choose another."
+    if all(bool(tensor.isfinite().all()) for tensor in computed):
+        return
+    if devices.dtype_unet == torch.float32:
+        what = "even in single precision, so its file is damaged; download it again, or choose another."
+    else:
+        what = (
+            "in half precision; start the WebUI with --no-half (for SD2.x the option 'Upcast cross attention layer to "
+            "float32' may do), or choose another."
         )
+    raise CheckpointError(f"source_checkpoint: '{source.info.title}' computed something that is not a number {what}")
 
 
 def vae_facts(file: str | None, part: str) -> Any:

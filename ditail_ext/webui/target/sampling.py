@@ -69,6 +69,28 @@ Batches = Callable[[Any], AbstractContextManager[Batch]]
 """Of a request that is about to be sampled the batch at hand; all that it acquires is released with the context."""
 
 
+def refuse_own_sampling(p: Any) -> None:
+    """Refuse a request of a script that has put a function of its own in the place of ``p.sample``, not around it.
+
+    Raises:
+        InjectionError: one has; whatever it calls, it announces no sampler.
+    """
+    function = p.__dict__.get("sample")
+    code, scripts = getattr(function, "__code__", None), getattr(p, "scripts", None)
+    if code is None or scripts is None:
+        return
+    around = any(getattr(_content(cell), "__name__", "") == "sample" for cell in function.__closure__ or ())
+    if not around and code.co_filename in {script.filename for script in scripts.selectable_scripts}:
+        raise unannounced(None)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return None
+
+
 def _refuse(error: BaseException, *_: object, **__: object) -> NoReturn:
     raise error
 

@@ -91,7 +91,9 @@ class Probe:
         ``stage`` (load, build, move, prompts, encode, run or decode: the source's, whose next beginning outside of
         sampling does ``then``, once), ``then`` (an exception's class, interrupt or skip),
         ``stop_at`` (the UNet call at which ``stop`` is pressed), ``stop`` (interrupt, skip or stop_generating),
-        ``delay`` (seconds before each UNet call), ``watch`` (path of a module in the UNet whose outputs are kept).
+        ``delay`` (seconds before each UNet call), ``watch`` (path of a module in the UNet whose outputs are kept),
+        ``break_in`` (a place, as ``ditail_probe.breaking`` names them, that breaks at its call ``break_at`` with what
+        ``break_with`` names: an exception or a button).
         """
         answer = self._client.post("/probe/reset", switches)
         assert answer.status == 200, answer.body
@@ -109,6 +111,10 @@ class Probe:
     def count(self) -> int:
         """UNet calls so far; answers while a request runs."""
         return self._client.get("/probe/count").body["calls"]
+
+    def reached(self) -> int:
+        """How often the place that ``break_in`` names was called so far."""
+        return int(self._client.get("/probe/count").body["reached"])
 
     def records(self) -> Records:
         body = self._client.get("/probe/records").body

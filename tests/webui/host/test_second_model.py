@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from ditail_ext.errors import CheckpointError
+
 MIB = 2**20
 
 
@@ -210,6 +212,44 @@ def test_a_source_that_breaks_leaves_nothing(webui: SimpleNamespace, monkeypatch
     with pytest.raises(Exception, match=r"'broken' could not be loaded \(ValueError: no such weights\); choose"):
         webui.module.load_beside(info("broken"))
     assert webui.state() == before
+
+
+def test_a_checkpoint_without_vae_is_loaded_with_the_chosen_one(
+    webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
+    """And the host resolves as before afterwards; without a choice, and for other errors, once is all."""
+    free(webui, monkeypatch, 2**40)
+    vaes, loads, load = webui.modules.sd_vae, [], webui.modules.sd_models.load_model
+    monkeypatch.setattr(vaes, "VaeResolution", lambda vae, source: SimpleNamespace(vae=vae), raising=False)
+    automatic = vaes.resolve_vae = lambda file: SimpleNamespace(vae=None)
+
+    def needs_a_vae(wanted: Any) -> None:
+        loads.append(vaes.resolve_vae(wanted.filename).vae)
+        if loads[-1] is None:
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+        load(wanted)
+
+    webui.modules.sd_models.load_model = needs_a_vae
+    assert webui.module.load_beside(info("source"), vae="chosen.vae.pt").info.title == "source"
+    assert loads == [None, "chosen.vae.pt"]
+    assert vaes.resolve_vae is automatic
+    with pytest.raises(CheckpointError, match="lacks weights"):
+        webui.module.load_beside(info("source"))
+    assert loads == [None, "chosen.vae.pt", None]
+
+
+def test_whatever_fails_while_it_rests_the_target_is_back(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+    free(webui, monkeypatch, 2**40)
+    second, target = webui.module.load_beside(info("source")), webui.data.first
+
+    def fail_at_the_end(model: Any, enabled: bool) -> None:
+        if not enabled and webui.data.sd_model is second.model:
+            raise RuntimeError("thrown")
+
+    with pytest.raises(RuntimeError, match="thrown"), second.at_work():
+        kind = type(webui.module.kinds.of(second.model))
+        monkeypatch.setattr(kind, "tile", lambda _self, model, enabled: fail_at_the_end(model, enabled))
+    assert webui.data.sd_model is target
 
 
 def test_out_of_memory_is_tried_again_with_the_target_away(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):

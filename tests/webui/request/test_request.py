@@ -176,7 +176,9 @@ def test_no_picture(parse, empty):
     ("field", "value", "says"),
     [
         ("positive_scal", 1.0, "did you mean positive_scale?"),
-        ("colour", 1.0, "there are enabled, source_checkpoint"),
+        ("colour", 1.0, "GET /ditail/v1/schema lists them"),
+        ("inversion_prompt", "half a character: \ud800", "must be a text in Unicode"),
+        ("source_checkpoint", "\ud800", "must be a text in Unicode"),
         ("positive_scale", "3", "must be a number"),
         ("positive_scale", True, "must be a number"),
         ("positive_scale", None, "must be a number"),

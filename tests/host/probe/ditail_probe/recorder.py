@@ -21,6 +21,8 @@ from modules import prompt_parser, sd_models, shared
 from sgm.modules.diffusionmodules.wrappers import OpenAIWrapper
 from torch.nn.modules import module as torch_module
 
+from .breaking import BREAKER, exception
+
 try:  # reForge has its own networks and its own loader
     from ldm_patched.ldm.models.autoencoder import AutoencoderKL
     from ldm_patched.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -45,6 +47,9 @@ class Switches:
     stop: str = "interrupt"
     delay: float = 0.0
     watch: str | None = None
+    break_in: str | None = None
+    break_at: int = 1
+    break_with: str = "RuntimeError"
 
 
 @dataclass
@@ -64,6 +69,7 @@ class Recorder:
         for entry in dataclasses.fields(self):
             setattr(self, entry.name, entry.default_factory() if callable(entry.default_factory) else entry.default)
         self.switches = Switches(**switches)
+        BREAKER.set(self.switches.break_in, self.switches.break_at, self.switches.break_with)
 
     def report(self) -> dict[str, Any]:
         names = [entry.name for entry in dataclasses.fields(self) if entry.name != "switches"]
@@ -110,15 +116,6 @@ class Recorder:
 
 
 RECORDER = Recorder()
-
-
-def exception(name: str) -> Exception:
-    """An exception by its class's name; the memory error is torch's own."""
-    text = "thrown by the probe"
-    if name == "OutOfMemoryError":
-        return torch.cuda.OutOfMemoryError(text)
-    known = {"RuntimeError": RuntimeError, "ValueError": ValueError, "KeyError": KeyError, "MemoryError": MemoryError}
-    return known[name](text)
 
 
 def pack(tensor: torch.Tensor | None) -> str | None:

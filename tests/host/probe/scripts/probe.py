@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from ditail_probe import blind, memory, recorder, state
+from ditail_probe import blind, breaking, memory, recorder, state
 from fastapi import Body
-from modules import paths_internal, script_callbacks, scripts, sd_models_config
+from modules import paths_internal, script_callbacks, scripts, sd_models_config, shared
 
 ONE_YAML = Path(paths_internal.data_path) / "one.yaml"
 """The configuration of small checkpoints that have none of their own, where a test's server lays one out."""
@@ -25,12 +25,17 @@ class Probe(scripts.Script):
 
 def add_routes(_demo, app):
     app.add_api_route("/probe/reset", reset, methods=["POST"])
-    app.add_api_route("/probe/count", lambda: {"calls": len(recorder.RECORDER.calls)}, methods=["GET"])
+    app.add_api_route("/probe/count", _count, methods=["GET"])
     app.add_api_route("/probe/records", recorder.RECORDER.report, methods=["GET"])
     app.add_api_route("/probe/blind", lambda fact=None: blind.to(fact), methods=["POST"])
     app.add_api_route("/probe/held", memory.held, methods=["GET"])
     app.add_api_route("/probe/resident", memory.resident, methods=["GET"])
+    app.add_api_route("/probe/reload", lambda: shared.state.request_restart(), methods=["POST"])
     app.add_api_route("/probe/state", state.snapshot, methods=["GET"])
+
+
+def _count():
+    return {"calls": len(recorder.RECORDER.calls), "reached": breaking.BREAKER.reached}
 
 
 def reset(switches: dict = Body(default={})):  # noqa: B008

@@ -242,13 +242,17 @@ def test_whatever_fails_while_it_rests_the_target_is_back(webui: SimpleNamespace
     free(webui, monkeypatch, 2**40)
     second, target = webui.module.load_beside(info("source")), webui.data.first
 
-    def fail_at_the_end(model: Any, enabled: bool) -> None:
-        if not enabled and webui.data.sd_model is second.model:
+    calls = []
+
+    def fail_at_the_end(_self: Any, model: Any, enabled: bool) -> None:
+        calls.append(webui.data.sd_model)
+        if len(calls) == 2:
             raise RuntimeError("thrown")
 
+    monkeypatch.setattr(type(webui.module.kinds.of(second.model)), "tile", fail_at_the_end)
     with pytest.raises(RuntimeError, match="thrown"), second.at_work():
-        kind = type(webui.module.kinds.of(second.model))
-        monkeypatch.setattr(kind, "tile", lambda _self, model, enabled: fail_at_the_end(model, enabled))
+        pass
+    assert calls == [second.model] * 2
     assert webui.data.sd_model is target
 
 

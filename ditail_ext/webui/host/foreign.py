@@ -34,7 +34,10 @@ _ORIGINALS: weakref.WeakKeyDictionary[type, dict[str, Callable[..., Any]]] = wea
 
 def remember_classes(model: Any) -> None:
     """Look at the classes of a model's layers; to be called when nobody is in the middle of a request."""
-    for owner, name in _class_forwards(_unet_of(model)):
+    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
+    if unet is None:  # a host that will be refused
+        return
+    for owner, name in _class_forwards(unet):
         if not _is_of_an_extension(vars(owner)[name]):
             _ORIGINALS.setdefault(owner, {})[name] = vars(owner)[name]
 

@@ -189,16 +189,20 @@ def known_loras() -> Mapping[str, Any]:
 
 def list_loras() -> None:
     """Let the host look for LoRA files again."""
-    getattr(lora_module(), "list_available_networks", lambda: None)()
+    module = lora_module()
+    if module is not None:
+        module.list_available_networks()
 
 
 def files_of(tags: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
     """Kind, tag, file and its time of change of every network that tags name, as far as the host knows it."""
     known = known_loras()
     files = [[kind, str(one.items), *_hypernetwork(kind, one)] for kind, params in tags.items() for one in params]
-    named = [known.get(params.positional[0]) if params.positional else None for params in tags.get("lora", ())]
-    paths = [None if found is None else str(Path(found.filename)) for found in named]
-    return files + [[str(path), _changed(path)] for path in paths]
+    for params in tags.get("lora", ()):
+        found = known.get(params.positional[0]) if params.positional else None
+        path = Path(found.filename) if found is not None else None
+        files.append([str(path), path.stat().st_mtime_ns if path is not None and path.is_file() else 0])
+    return files
 
 
 def _hypernetwork(kind: str, params: Any) -> list[Any]:

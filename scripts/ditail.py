@@ -66,13 +66,15 @@ class Ditail(scripts.Script):
 
     def process(self, p: Any, *args: Any) -> None:
         """Leave everything for ``p.init``, when all extensions have said what the prompts are."""
-        self._end(p)
-        p.extra_generation_params = notes.without_ours(p.extra_generation_params)
         try:
-            request = parse_request(args, getattr(p, OVERRIDES, None))
+            self._prepare(p, args)
         except Exception as error:  # noqa: BLE001 - the host would swallow it; it is raised again
             fail_at_init(p, error)
-            return
+
+    def _prepare(self, p: Any, args: Any) -> None:
+        self._end(p)
+        p.extra_generation_params = notes.without_ours(p.extra_generation_params)
+        request = parse_request(args, getattr(p, OVERRIDES, None))
         if request is None:
             return
         if flow.has_no_first_pass(p):

@@ -43,6 +43,7 @@ def parameters_of(
     """
     settings = request.settings
     others = mix or asked or settings.inversion_prompt or settings.inversion_negative_prompt or not source.is_target
+    others = others or any((*p.all_prompts, *p.all_negative_prompts))  # the source's features are the empty prompt's
     same = "none that changes anything, source and target generate one picture" if generated and not others else None
     return parameters(
         settings,

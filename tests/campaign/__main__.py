@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="file for the summary")
     wanted = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the WebUI is ended, too
     progress = Progress(Findings(), wanted.state)
     with tempfile.TemporaryDirectory() as folder:
         checkpoints.make_all(Path(folder))

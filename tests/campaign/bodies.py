@@ -42,16 +42,14 @@ def bodies(schema: dict[str, Any]) -> st.SearchStrategy[Body]:
     known = {entry["name"]: entry for entry in schema["arguments"]}
     values = {name: _right(entry) for name, entry in known.items()}
     right = st.fixed_dictionaries({}, optional=values)
-    wrong = st.dictionaries(st.sampled_from(sorted(known)) | st.text(max_size=12), _anything(), max_size=2)
-    named = st.tuples(st.one_of(right, right.map(_few)), st.one_of(st.just({}), wrong)).map(
+    wrong = st.dictionaries(st.sampled_from(sorted(known)) | st.text(max_size=12), _anything(), min_size=1, max_size=2)
+    named = st.tuples(st.one_of(right, right.map(_few)), st.one_of(st.just({}), wrong, wrong, wrong, wrong)).map(
         lambda pair: [{**pair[0], **pair[1]}]
     )
     first = st.sampled_from((True, True, True, False)) | _anything()
     others = st.lists(st.booleans() | _anything(), max_size=len(known) + 2)
     positions = st.tuples(first, others).map(lambda pair: [pair[0], *pair[1]]) | st.just([])
-    return st.builds(
-        Body, st.sampled_from(("txt2img", "img2img")), st.one_of(named, named, named, positions), _requests()
-    )
+    return st.builds(Body, st.sampled_from(("txt2img", "img2img")), st.one_of(*(named,) * 7, positions), _requests())
 
 
 def _few(values: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ PASSING = "passing.safetensors"
 SLOWLY = 0.15
 """Seconds before each UNet call, so that there is time to do something."""
 
-STAGES = {"inversion": 2, "sampling": 7}
+STAGES = {"inversion": 2, "sampling": 4}
 """UNet calls by when something is done."""
 
 

@@ -43,7 +43,12 @@ REQUESTS = {
     "region": Asked("img2img", {**BETA, "mask": encode(circle().convert("L"))}),
     "aggregated": Asked("img2img", {**BETA, "aggregate_1": "delta.safetensors", "aggregation_ratio": 0.5}),
     "disk": Asked("img2img", BETA, options={"ditail_disk_cache_mb": 64}),
-    "ahead": Asked("img2img", BETA, options={"ditail_record_rows": 4, "ditail_features_mb": 64}),
+    "ahead": Asked(
+        "img2img",
+        {**BETA, "feature_ratio": 1.0, "attention_ratio": 1.0},
+        {"steps": 6},
+        options={"ditail_record_rows": 4, "ditail_features_mb": 64},
+    ),
 }
 """By name, requests that between them come to every place."""
 
@@ -57,7 +62,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
         *(f"{OURS}flow:{name}" for name in ("find_further", "prepare_img2img", "plan_sampler", "region_of")),
         *(f"{OURS}notes:{name}" for name in ("parameters_of", "say_of_the_start", "say_what_has_no_effect")),
         # loads and moves
-        *(f"{OURS}source.at_work:{name}" for name in ("take", "another_vae", "require_numbers")),
+        *(f"{OURS}source.at_work:{name}" for name in ("take", "another_vae")),
         *(f"{OURS}source.models:{name}" for name in ("load_beside", "check_loaded")),
         *(f"{OURS}host.second_model:SecondModel.{name}" for name in ("__init__", "at_work", "_move_to_device")),
         *("modules.sd_models:load_model", "modules.sd_models:load_model_weights", "modules.sd_models:read_state_dict"),
@@ -65,6 +70,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
         # the inversion
         *(f"{OURS}source.inverter:Inverter.{name}" for name in ("trajectories", "_key", "_invert")),
         *(f"{OURS}source.inverter:{name}" for name in ("at_work", "inversion_condition", "encode_picture", "invert")),
+        f"{OURS}source.inverter:require_numbers",
         *(f"{OURS}host.progress:{name}" for name in ("SourceProgress.begin", "InversionProgress.__call__")),
         # the target's sampling: recordings and the hooks' work
         *(f"{OURS}target.injected:{name}" for name in ("encode_prompt", "latents_of", "unet_of")),
@@ -75,7 +81,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
         f"{CORE}injection.injection:_Recording.handle",
         *(f"{CORE}injection.replay:Replay.{name}" for name in ("handle", "stand_in", "require_used")),
         f"{CORE}injection.bank:FeatureBank.store",
-        f"{CORE}recordings.recorder:SourceRecorder.bank",
+        f"{CORE}recordings.recorder:SourceRecorder._record",
         # the host's own, before and after
         *("modules.processing:decode_latent_batch", "modules.sd_samplers:create_sampler"),
         *("ldm.models.autoencoder:AutoencoderKL.encode", "ldm.models.autoencoder:AutoencoderKL.decode"),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ditail_ext.core import check_fit, interpolate, mixed_weights
+from ditail_ext.core import check_fit, interpolate, mixed_weights, mixing
 from ditail_ext.errors import CheckpointError, SettingsError
 
 GAMMAS = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -134,6 +134,23 @@ def test_it_comes_back_where_reading_breaks_off(unet: nn.Module, other: dict[str
     with pytest.raises(OSError, match="broken"), mixed_weights(unet, Fragile(other, after), 0.4, name="Q"):
         pytest.fail("must not come here")
     assert equal(weights(unet), own)
+
+
+def test_where_one_cannot_be_put_back_the_others_are(
+    unet: nn.Module, other: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    own, put_back, failed = weights(unet), mixing._put_back, []
+
+    def put_all_but_one_back(owner: nn.Module, key: str, original: Tensor) -> None:
+        if not failed:
+            failed.append(key)
+            raise RuntimeError("no memory")
+        put_back(owner, key, original)
+
+    monkeypatch.setattr(mixing, "_put_back", put_all_but_one_back)
+    with pytest.raises(RuntimeError, match="no memory"), mixed_weights(unet, other, 0.4, name="Q"):
+        pass
+    assert sum(not value.equal(own[name]) for name, value in weights(unet).items()) == 1
 
 
 def test_half_precision_comes_back_bit_for_bit(unet: nn.Module, other: dict[str, Tensor]):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from ..injection import FeatureBank
+from .device_memory import is_out_of_memory
 
 
 class CachedBank(Protocol):
@@ -152,13 +153,23 @@ class BankSlot:
     level: Hashable
 
     def get(self) -> FeatureBank | None:
-        """The recording, if it is kept."""
-        return self.cache.get(self.run_key, self.level)
+        """The recording, if it is kept and there is memory to fetch it: else it is recorded anew."""
+        try:
+            return self.cache.get(self.run_key, self.level)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
 
     def holds(self, names: Collection[str]) -> bool:
         """Whether it is kept, with all these sites."""
         return self.cache.holds(self.run_key, self.level, names)
 
     def put(self, bank: FeatureBank) -> bool:
-        """Keep a recording if it fits."""
-        return self.cache.put(self.run_key, self.level, bank)
+        """Keep a recording if it fits; nothing needs it to be kept."""
+        try:
+            return self.cache.put(self.run_key, self.level, bank)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False

@@ -148,7 +148,7 @@ class SourceRecorder:
         """Their banks; ``None`` if there was no memory for several, and what was taken of it is free again."""
         try:
             return self._passed(group)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if len(group) == 1 or not is_out_of_memory(error):
                 raise
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from modules import sd_models
 from modules.infotext_utils import PasteField, quote
 from modules.ui_common import create_refresh_button
 
+from ...settings import TABLE
 from ..host import networks
 from ..panel.controls import source_choices
 
@@ -22,6 +24,8 @@ CHECKPOINTS_HELP = "Each is the source of a row and the target of a column. The 
 LORAS_HELP = "More styles: LoRAs on the selected checkpoint, as name:weight, separated by commas."
 
 _KEYS = {"checkpoints": "Ditail grid checkpoints", "loras": "Ditail grid LoRAs"}
+
+_INVERSION_PROMPT = re.compile(rf', {TABLE["inversion_prompt"].infotext}: (?:"(?:\\.|[^\\"])*"|[^,]*)')
 
 
 def build_controls(elem_id: ElemId) -> tuple[list[Any], list[PasteField]]:
@@ -64,8 +68,17 @@ def with_lora(text: str, name: str | None) -> tuple[str, None]:
     return (f"{before}, {name}" if before else name) if name else text, None
 
 
-def sheet_infotext(cell: str, checkpoints: list[str], loras: list[str]) -> str:
-    """A cell's infotext as that of a sheet, which selects the script again and fills its controls."""
+def sheet_infotext(cell: str, checkpoints: list[str], loras: list[str], *, told: bool) -> str:
+    """A cell's infotext as that of a sheet, which selects the script again and fills its controls.
+
+    Args:
+        cell: of the first cell.
+        checkpoints: of the grid.
+        loras: of the grid.
+        told: whether the person gave the inversion prompt; else each cell has its own, which is none of the panel's.
+    """
+    if not told:
+        cell = _INVERSION_PROMPT.sub("", cell)
     entries = {"Script": TITLE, _KEYS["checkpoints"]: quote(json.dumps(checkpoints, ensure_ascii=False))}
     if loras:
         entries[_KEYS["loras"]] = quote(", ".join(loras))

@@ -107,7 +107,8 @@ class _Grid:
         if not finished:
             return processing.Processed(p, [], p.seed, "")
         sheet = draw_sheet(self._finished, [style.label for style in self._styles])
-        infotext = sheet_infotext(finished[0].infotext, self._checkpoints, self._loras)
+        told = bool(self._settings.inversion_prompt.strip())
+        infotext = sheet_infotext(finished[0].infotext, self._checkpoints, self._loras, told=told)
         processed = show(p, sheet, infotext, finished)
         if complete:
             save_sheet(p, processed)

@@ -155,6 +155,26 @@ def read_header(path: Path, argument: str = "source_checkpoint") -> dict[str, An
     return dict(header)
 
 
+def check_weights(info: Any, weights: Mapping[str, Any], argument: str = SOURCE) -> FileFacts:
+    """Check the weights that were read of a file, of whatever format, as :func:`check_file` does by a header.
+
+    Raises:
+        CheckpointError: they are those of another architecture, or not whole.
+    """
+    shapes = {name: {"shape": list(value.shape)} for name, value in weights.items() if hasattr(value, "shape")}
+    return _check_keys(info.title, shapes, argument)
+
+
+def require_vae(info: Any, vae: str | None, *, has_vae: bool | None) -> None:
+    """Check that there is a VAE for a source: its own, a chosen one, or one that the host resolves.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if has_vae is False and vae is None and sd_vae.resolve_vae(info.filename).vae is None:
+        raise CheckpointError(f"source_vae: '{info.title}' has no VAE of its own; choose a source VAE.")
+
+
 def _check_keys(title: str, keys: Mapping[str, Any], argument: str) -> FileFacts:
     if _FIRST_LAYER not in keys:
         raise CheckpointError(
@@ -224,5 +244,5 @@ def check_pair(facts: FileFacts, source: Any, target_model: Any, vae: str | None
     """
     if facts.is_sdxl is not None:
         check_families(source, facts.is_sdxl, target_model)
-    if needs_vae and facts.has_vae is False and vae is None and sd_vae.resolve_vae(source.filename).vae is None:
-        raise CheckpointError(f"source_vae: '{source.title}' has no VAE of its own; choose a source VAE.")
+    if needs_vae:
+        require_vae(source, vae, has_vae=facts.has_vae)

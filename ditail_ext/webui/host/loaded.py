@@ -123,11 +123,17 @@ def _tell_the_host_s_own(model: Any) -> None:
 
 
 @contextmanager
-def vae_resolved_to(file: str) -> Iterator[None]:
-    """A context in which the host gives a VAE to whatever checkpoint it loads."""
+def looked_at(look: Callable[[Any], None]) -> Iterator[None]:
+    """A context in which the weights that the host reads of a file are looked at before it makes a model of them."""
+    original = sd_models.get_checkpoint_state_dict
+
+    def read(*args: Any, **kwargs: Any) -> Any:
+        weights = original(*args, **kwargs)
+        look(weights)
+        return weights
+
     with ExitStack() as undo:
-        resolution = sd_vae.VaeResolution(file, "chosen as Ditail's source VAE")
-        _replace(undo, sd_vae, "resolve_vae", lambda _file: resolution)
+        _replace(undo, sd_models, "get_checkpoint_state_dict", read)
         yield
 
 

@@ -16,18 +16,19 @@ from typing import Any
 from modules import devices, lowvram, script_callbacks, sd_hijack, sd_models, sd_vae, shared
 
 from ...core import free_bytes, is_out_of_memory
+from ...errors import CheckpointError
 from . import kinds
 from .allocator import give_back_freed
-from .checkpoints import SOURCE
+from .checkpoints import SOURCE, FileFacts, check_weights
 from .loaded import (
     LoadedState,
     among_ourselves,
     as_if_none_were_loaded,
     embeddings_of,
+    looked_at,
     reload_embeddings_for,
-    vae_resolved_to,
 )
-from .unloadable import lacks_weights, unloadable
+from .unloadable import unloadable
 
 logger = logging.getLogger("ditail")
 WORKING_BYTES = 3 * 2**29
@@ -40,10 +41,12 @@ class SecondModel:
     Attributes:
         info: the checkpoint's ``CheckpointInfo``.
         nbytes: memory that its weights take, in bytes.
+        has_vae: whether it has a VAE of its own.
     """
 
-    def __init__(self, info: Any, state: LoadedState) -> None:
+    def __init__(self, info: Any, state: LoadedState, *, has_vae: bool = True) -> None:
         self.info = info
+        self.has_vae = has_vae
         self.state = state
         self._stays = False
         weights = (*state.model.parameters(), *state.model.buffers())
@@ -117,13 +120,12 @@ class SecondModel:
         give_back_freed()
 
 
-def load_beside(info: Any, argument: str = SOURCE, vae: str | None = None) -> SecondModel:
+def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
     """Build a second model from a checkpoint's file.
 
     Args:
         info: the host's ``CheckpointInfo``.
         argument: where the checkpoint was given, for the message.
-        vae: the file of a VAE for a checkpoint that has none of its own.
 
     Raises:
         CheckpointError: the host cannot make a model of it; nothing of the loaded one has changed.
@@ -133,7 +135,7 @@ def load_beside(info: Any, argument: str = SOURCE, vae: str | None = None) -> Se
     with target_waiting(size) as waits:
         try:
             try:
-                second = _built(info, vae)
+                second = _built(info, argument)
                 if waits:
                     sd_models.send_model_to_cpu(second.model)
                 return second
@@ -143,11 +145,11 @@ def load_beside(info: Any, argument: str = SOURCE, vae: str | None = None) -> Se
                 logger.info("There is no room for a second model; the target's weights wait in main memory")
             # Outside of the handler, whose traceback would hold on to what was built of the model.
             with target_waiting(size, always=True):
-                second = _built(info, vae)
+                second = _built(info, argument)
                 sd_models.send_model_to_cpu(second.model)
                 return second
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or isinstance(error, CheckpointError):
                 raise
             raise unloadable(info, error, argument) from error
 
@@ -192,20 +194,13 @@ def exchange(second: SecondModel) -> SecondModel:
     return SecondModel(before.model.sd_checkpoint_info, before)
 
 
-def _built(info: Any, vae: str | None) -> SecondModel:
-    try:
-        return _built_from_file(info)
-    except Exception as error:
-        if vae is None or not lacks_weights(error):
-            raise
-    with vae_resolved_to(vae):
-        return _built_from_file(info)
-
-
-def _built_from_file(info: Any) -> SecondModel:
+def _built(info: Any, argument: str) -> SecondModel:
+    """Look at the weights as soon as they are read: the host's loader puts zeros in the place of what is missing."""
+    facts: list[FileFacts] = []
     with as_if_none_were_loaded(), among_ourselves(), sd_models.SkipWritingToConfig():
-        sd_models.load_model(info)
-        return SecondModel(info, LoadedState.now())
+        with looked_at(lambda weights: facts.append(check_weights(info, weights, argument))):
+            sd_models.load_model(info)
+        return SecondModel(info, LoadedState.now(), has_vae=all(fact.has_vae is not False for fact in facts))
 
 
 @contextmanager

@@ -15,17 +15,12 @@ def unloadable(info: Any, error: BaseException, argument: str) -> CheckpointErro
         error: the loader's.
         argument: where the checkpoint was given.
     """
-    if lacks_weights(error):
+    if "meta tensor" in str(error):  # the host's loader leaves there what the file has no weights for
         why = "lacks weights of a UNet, a text encoder or a VAE; choose a whole checkpoint."
     else:
         said = f"{type(error).__name__}: {first_line(error)}"
         why = f"could not be loaded ({said}); choose another checkpoint or replace the file."
     return CheckpointError(f"{argument}: '{info.title}' {why}")
-
-
-def lacks_weights(error: BaseException) -> bool:
-    """Whether the host's loader found no weights for a part of a model; it leaves that part on the meta device."""
-    return "meta tensor" in str(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from ...errors import CheckpointError
 from ..cache import identity
 from ..cache.memory import features
 from ..host import foreign, networks
+from ..host.checkpoints import require_vae
 from ..host.other_vae import another_vae
 from ..host.progress import SourceProgress
 from ..host.vae_tiles import tiled_as, tiles_of
@@ -42,7 +43,9 @@ class Source:
 
 
 @contextmanager
-def at_work(source: Source, vae: str | None, progress: SourceProgress, times: TimeSplit) -> Iterator[Any]:
+def at_work(
+    source: Source, vae: str | None, progress: SourceProgress, times: TimeSplit, *, needs_vae: bool = True
+) -> Iterator[Any]:
     """A context in which the source computes as it would alone; yields its model, the loaded one for the host now.
 
     Without gradients, autocast, networks and what other extensions change; the random numbers of the
@@ -53,6 +56,7 @@ def at_work(source: Source, vae: str | None, progress: SourceProgress, times: Ti
         vae: the file of the VAE that it needs; ``None`` for the one that the host resolves.
         progress: begun here and ended, whatever happens.
         times: takes the seconds of loads and moves.
+        needs_vae: it encodes or decodes.
 
     Raises:
         InversionStopped: Interrupt or Skip was pressed before.
@@ -69,7 +73,7 @@ def at_work(source: Source, vae: str | None, progress: SourceProgress, times: Ti
             stack.enter_context(torch.no_grad())
             stack.enter_context(_no_autocast())
             stack.enter_context(networks.none_active())
-            model = stack.enter_context(_model_of(source, times))
+            model = stack.enter_context(_model_of(source, times, needs_vae=needs_vae))
             stack.enter_context(another_vae(model, vae))
             stack.enter_context(tiled_as(target, model))
             stack.enter_context(foreign.set_aside(model))
@@ -79,13 +83,15 @@ def at_work(source: Source, vae: str | None, progress: SourceProgress, times: Ti
 
 
 @contextmanager
-def _model_of(source: Source, times: TimeSplit) -> Iterator[Any]:
+def _model_of(source: Source, times: TimeSplit, *, needs_vae: bool) -> Iterator[Any]:
     """The source's model: the target itself, one that waits in the cache, or one that is loaded now."""
     if source.is_target:
         yield shared.sd_model  # the host has its averaged weights, if any, in place by now
         return
-    second = take(source.info, times, vae=source.vae)
+    second = take(source.info, times)
     try:
+        if needs_vae:
+            require_vae(source.info, source.vae, has_vae=second.has_vae)
         with ExitStack() as stack:
             with times.part(Part.MOVE):
                 model = stack.enter_context(second.at_work())

@@ -86,7 +86,7 @@ class ContentGenerator:
         progress = SourceProgress("generating the content", self._p.steps, self._p.n_iter, max(len(together), 1))
         done: dict[str, Trace] = {}
         vae = self._source.vae if self._decode else None
-        with notes_restored(), at_work(self._source, vae, progress, self._times) as model:
+        with notes_restored(), at_work(self._source, vae, progress, self._times, needs_vae=self._decode) as model:
             for index, batch in enumerate(together):
                 if index:
                     progress.next()

@@ -28,23 +28,22 @@ _OPTIONS = ("fp8_storage", "cache_fp16_weight")
 """The host's options by which the same file becomes another model."""
 
 
-def take(info: Any, times: TimeSplit, argument: str = SOURCE, vae: str | None = None) -> SecondModel:
+def take(info: Any, times: TimeSplit, argument: str = SOURCE) -> SecondModel:
     """The model of a checkpoint beside the target: one that waits, or a new one.
 
     Args:
         info: the host's ``CheckpointInfo``.
         times: takes the seconds of a load.
         argument: where the checkpoint was given, for the message.
-        vae: the file of the VAE that it is to work with, for a checkpoint that has none of its own.
 
     Raises:
         CheckpointError: it cannot be loaded.
     """
-    waiting = _held_by_host(info) or _waiting(info, vae)
+    waiting = _held_by_host(info) or cast("SecondModel | None", models.take(_wanted(info)))
     if waiting is not None:
         return waiting
     with times.part(Part.LOAD):
-        second = load_beside(info, argument, vae)
+        second = load_beside(info, argument)
     identity.remember(second.model)
     try:
         check_loaded(info, second.model, shared.sd_model, argument)
@@ -52,13 +51,6 @@ def take(info: Any, times: TimeSplit, argument: str = SOURCE, vae: str | None = 
         second.release()
         raise
     return second
-
-
-def _waiting(info: Any, vae: str | None) -> SecondModel | None:
-    """One that waits with the VAE that the host resolves, or with the chosen one, having none of its own."""
-    chosen = [] if vae is None else [_key(identity.of_checkpoint(info), vae)]
-    found = (models.take(key) for key in (_wanted(info), *chosen))
-    return cast("SecondModel | None", next((one for one in found if one is not None), None))
 
 
 def is_in_memory(info: Any) -> bool:

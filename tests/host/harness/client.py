@@ -14,6 +14,9 @@ from PIL import Image
 
 TIMEOUT = 300
 
+ROUNDING = 2
+"""Of 255."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -95,6 +98,15 @@ def _answer(response: requests.Response) -> Answer:
     except ValueError:
         body = response.text
     return Answer(response.status_code, body)
+
+
+def alike(first: list[bytes], second: list[bytes]) -> bool:
+    """Whether pictures, as ``Answer.pixels`` has them, are equal up to what rounding makes of another batch size."""
+    if [len(one) for one in first] != [len(one) for one in second]:
+        return False
+    pairs = zip(first, second, strict=True)
+    differences = (np.abs(np.frombuffer(a, np.uint8).astype(int) - np.frombuffer(b, np.uint8)).max() for a, b in pairs)
+    return all(difference <= ROUNDING for difference in differences)
 
 
 def circle(size: int = 128, colour: tuple[int, int, int] = (220, 40, 40)) -> Image.Image:

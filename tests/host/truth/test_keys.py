@@ -68,6 +68,7 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "positive scale": ({"positive_scale": 1.0}, {}),
     "negative scale": ({"negative_scale": 2.0}, {}),
     "rule": ({"inversion_rule": "warm start"}, {}),
+    "rule of few calls": ({"inversion_rule": "fast"}, {}),
     "refinements": ({"refinements": 1}, {}),
     "inversion prompt": ({"inversion_prompt": "a square"}, {}),
     "inversion negative prompt": ({"inversion_negative_prompt": "green"}, {}),
@@ -84,9 +85,27 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "scheduler": ({}, {"sampler_name": "Euler", "scheduler": "Karras"}),
     "size": ({}, {"width": 72}),
     "tiling": ({}, {"tiling": True}),
+    "preset": ({"preset": "more structure"}, {}),
+    "windows": ({"feature_ratio": 1.0, "attention_start": 0.3, "attention_ratio": 1.0}, {}),
+    "weights": ({"feature_weight": 0.5, "attention_weight": 0.5}, {}),
+    "region": ({"mask": encode(circle().convert("L").point(lambda value: 255 * (value < 120)))}, {}),
+    "further checkpoint": ({"aggregate_1": "delta.safetensors", "aggregation_ratio": 0.5}, {}),
     "mix": ({"mix_checkpoint": "delta.safetensors", "mix_weight": 0.5}, {}),
 }
 """By input: what changes in Ditail's arguments and in the host's."""
+
+GENERATED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    **{name: ARGUMENTS[name] for name in ("source", "inversion prompt", "network in the inversion prompt", "layers")},
+    **{name: ARGUMENTS[name] for name in ("prompt", "negative prompt", "network in the prompt", "steps", "sampler")},
+    **{name: ARGUMENTS[name] for name in ("scheduler", "size", "tiling", "mix", "further checkpoint")},
+    "content": ({"picture": encode(circle())}, {}),
+    "shown content": ({"show_content": True}, {}),
+    "seed": ({}, {"seed": 8}),
+    "other seed's share": ({}, {"subseed": 9, "subseed_strength": 0.5}),
+    "CFG scale": ({}, {"cfg_scale": 2}),
+    "batch": ({}, {"batch_size": 2}),
+}
+"""The same where the source generates the content, in txt2img."""
 
 OPTIONS = {
     "CLIP_stop_at_last_layers": 2,
@@ -110,6 +129,22 @@ def is_kept_truly(webui: WebUI, ditail: dict[str, Any], request: dict[str, Any])
 @pytest.mark.parametrize("changed", ARGUMENTS)
 def test_arguments(webui: WebUI, changed: str):
     assert is_kept_truly(webui, *ARGUMENTS[changed])
+
+
+@pytest.mark.parametrize("changed", GENERATED)
+def test_generated_contents(webui: WebUI, changed: str):
+    def generated(ditail: dict[str, Any], request: dict[str, Any]) -> list[bytes]:
+        small = {"width": 128, "height": 64, "steps": 3, **request}
+        answer = webui.txt2img({"source_checkpoint": SOURCE, **ditail}, **small)
+        assert answer.status == 200, answer.body
+        return answer.pixels
+
+    webui.post("/ditail/v1/cache/clear")
+    before = generated({}, {})
+    warm = generated(*GENERATED[changed])
+    webui.post("/ditail/v1/cache/clear")
+    assert warm == generated(*GENERATED[changed])
+    assert warm != before
 
 
 @pytest.mark.parametrize("changed", OPTIONS)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-KINDS = ("trajectory", "trace", "features", "model", "cell")
+KINDS = ("trajectory", "trace", "features", "suggestion", "model", "cell")
 
 
 @pytest.fixture
@@ -66,6 +66,10 @@ def test_what_the_host_computes_with_counts(keys: ModuleType, host: SimpleNamesp
         after = keys.key_of(kind, **facts(keys, kind))
         assert (after != before) is (name in wanted), name
         before = after
+
+
+def test_there_are_no_other_kinds(keys: ModuleType):
+    assert set(keys.DEPENDS_ON) == set(KINDS)
 
 
 def test_kinds_do_not_meet(keys: ModuleType):

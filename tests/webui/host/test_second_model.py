@@ -95,6 +95,7 @@ def webui(host: SimpleNamespace) -> SimpleNamespace:
     modules = host.modules
     loader = Loader(modules)
     vars(modules.sd_models).update(vars(loader), load_model=loader.load_model)
+    modules.sd_models.get_checkpoint_state_dict = lambda wanted: {}
     precision = {"dtype_unet": "float16", "dtype_vae": torch.float32, "fp8": False, "unet_needs_upcast": False}
     callbacks = callbacks_of(loader)
     host.fake(
@@ -214,28 +215,48 @@ def test_a_source_that_breaks_leaves_nothing(webui: SimpleNamespace, monkeypatch
     assert webui.state() == before
 
 
-def test_a_checkpoint_without_vae_is_loaded_with_the_chosen_one(
-    webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-):
-    """And the host resolves as before afterwards; without a choice, and for other errors, once is all."""
-    free(webui, monkeypatch, 2**40)
-    vaes, loads, load = webui.modules.sd_vae, [], webui.modules.sd_models.load_model
-    monkeypatch.setattr(vaes, "VaeResolution", lambda vae, source: SimpleNamespace(vae=vae), raising=False)
-    automatic = vaes.resolve_vae = lambda file: SimpleNamespace(vae=None)
+class TestWeightsAreLookedAt:
+    """Whatever the file's format, as soon as they are read."""
 
-    def needs_a_vae(wanted: Any) -> None:
-        loads.append(vaes.resolve_vae(wanted.filename).vae)
-        if loads[-1] is None:
-            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
-        load(wanted)
+    WHOLE = ("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x", "cond_stage_model.x")
 
-    webui.modules.sd_models.load_model = needs_a_vae
-    assert webui.module.load_beside(info("source"), vae="chosen.vae.pt").info.title == "source"
-    assert loads == [None, "chosen.vae.pt"]
-    assert vaes.resolve_vae is automatic
-    with pytest.raises(CheckpointError, match="lacks weights"):
-        webui.module.load_beside(info("source"))
-    assert loads == [None, "chosen.vae.pt", None]
+    @pytest.fixture
+    def load(self, webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Any:
+        free(webui, monkeypatch, 2**40)
+        host, load = webui.modules.sd_models, webui.modules.sd_models.load_model
+
+        def loaded(names: tuple[str, ...], channels: int = 4) -> Any:
+            host.get_checkpoint_state_dict = lambda wanted: {name: torch.ones(4, channels) for name in names}
+
+            def read_and_load(wanted: Any) -> None:
+                host.get_checkpoint_state_dict(wanted)
+                load(wanted)
+
+            host.load_model = read_and_load
+            return webui.module.load_beside(info("source"))
+
+        return loaded
+
+    def test_a_whole_one(self, load: Any):
+        assert load(self.WHOLE).has_vae
+
+    def test_without_vae(self, load: Any):
+        assert not load((self.WHOLE[0], self.WHOLE[2])).has_vae
+
+    @pytest.mark.parametrize(
+        ("names", "channels", "says"),
+        [
+            (("lora_unet_out.lora_up.weight",), 4, "holds no Stable Diffusion UNet"),
+            (WHOLE[1:], 4, "holds no Stable Diffusion UNet"),
+            (WHOLE[:2], 4, "has no text encoder"),
+            (WHOLE, 9, "takes 9 channels"),
+        ],
+    )
+    def test_what_is_none(self, webui: SimpleNamespace, load: Any, names: tuple[str, ...], channels: int, says: str):
+        before = webui.state()
+        with pytest.raises(CheckpointError, match=says):
+            load(names, channels)
+        assert webui.state() == before
 
 
 def test_whatever_fails_while_it_rests_the_target_is_back(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):

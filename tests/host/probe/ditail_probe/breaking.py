@@ -17,6 +17,9 @@ from typing import Any
 import torch
 from modules import scripts, shared
 
+AROUND = "go around"
+"""Of a module's ``__call__``: it calls its class's ``forward``, whatever is on the object."""
+
 BUTTONS = ("interrupt", "skip", "stop_generating")
 
 _EXCEPTIONS: dict[str, Callable[[str], Exception]] = {
@@ -60,7 +63,7 @@ class Breaker:
         Args:
             place: as this module says.
             at: the call, from 1.
-            how: name of an exception, or of a button that is pressed.
+            how: name of an exception, of a button that is pressed, or :data:`AROUND`, which is so at every call.
         """
         self._mend()
         self.reached = 0
@@ -80,8 +83,12 @@ class Breaker:
                 getattr(shared.state, how)()
             return call(*args, **kwargs)
 
+        def around(module: Any, *args: Any, **kwargs: Any) -> Any:
+            self.reached += 1
+            return type(module).forward(module, *args, **kwargs)
+
         kind = type(before) if isinstance(before, staticmethod | classmethod) else (lambda function: function)
-        setattr(owner, name, kind(broken))
+        setattr(owner, name, around if how == AROUND else kind(broken))
         self._broken = _Broken(owner, name, before, had_own)
 
     def _mend(self) -> None:

@@ -26,7 +26,8 @@ def controlled(webui: WebUI, model_files: Path) -> Iterator[dict[str, Any]]:
     control.write(model_files / "checkpoints" / "alpha.safetensors", file)
     names = webui.get("/controlnet/model_list", update="true").body["model_list"]
     name = next(name for name in names if name.startswith("control_tiny"))
-    yield script("ControlNet", {"enabled": True, "module": "none", "model": name, "image": HINT})
+    unit = {"enabled": True, "module": "none", "model": name, "image": HINT, "save_detected_map": False}
+    yield script("ControlNet", unit)
     file.unlink()
 
 

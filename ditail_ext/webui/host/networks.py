@@ -119,7 +119,13 @@ def _activate(tags: Mapping[str, Sequence[Any]], argument: str) -> None:
                 f"{argument}: the WebUI knows no networks of kind '{kind}'; take the tag out.",
             )
         comments = len(sd_hijack.model_hijack.comments)
-        network.activate(nobody, list(params))
+        try:
+            network.activate(nobody, list(params))
+        except AttributeError as error:  # reForge's Lora extension trips over a name that it does not know
+            raise SettingsError(
+                argument,
+                f"{argument}: a network of its tags could not be found; take the tag out or correct its name.",
+            ) from error
         complaints = sd_hijack.model_hijack.comments[comments:]
         if complaints:
             said = "; ".join(complaints)

@@ -13,7 +13,8 @@ from .cost import Axis, count, grid_cost, plot_cost
 _SIZES = ("steps", "width", "height")
 _AXES = ("x", "y", "z")
 _LAST = "xz_grid_swap_axes_button"
-"""The plot's lowest control; its cost stands beside it."""
+_LAST_OF_GRID = "refresh_loras"
+"""The plot's and the grid's lowest controls; their costs stand below."""
 
 
 class Announced:
@@ -31,7 +32,7 @@ class Announced:
         self._found[name] = component
         if name == _LAST:
             self._found["plot's cost"] = self._line("plot_cost")
-        if name == "grid_loras":
+        if name == _LAST_OF_GRID:
             self._found["grid's cost"] = self._line("grid_cost")
         self._join()
 
@@ -54,6 +55,7 @@ class Announced:
             f"script_{self._tab}_ditail_enabled-checkbox": "enabled",
             f"script_{self._tab}_ditail_grid_checkpoints": "grid_checkpoints",
             f"script_{self._tab}_ditail_grid_loras": "grid_loras",
+            f"script_{self._tab}_ditail_grid_{_LAST_OF_GRID}": _LAST_OF_GRID,
             _LAST: _LAST,
         }
         return own.get(element)

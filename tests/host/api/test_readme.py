@@ -95,7 +95,7 @@ def test_the_request_of_a_grid(named: WebUI):
         [["beta.safetensors"], [f"{LORA}:{weight}"]],
         [{"checkpoints": ["beta.safetensors"], "loras": [LORA]}],
     ):
-        answer = named.img2img(script_name=request["script_name"], script_args=args, steps=2)
+        answer = named.img2img(script_name=request["script_name"], script_args=args, steps=4)
         assert answer.status == 200, answer.body
         assert len(answer.body["images"]) == 5  # the sheet and its cells
     assert first != second

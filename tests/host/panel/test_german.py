@@ -25,7 +25,8 @@ STRINGS = """
 const found = new Set(), root = gradioApp().querySelector(arguments[0]);
 const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
 for (let node = walk.nextNode(); node; node = walk.nextNode()) {
-    const said = node.parentElement.closest('style, script, .ditail-sentence, .ditail-badge, .wrap-inner, ul.options');
+    const said = node.parentElement.closest('style, script, .ditail-sentence, .ditail-badge, .wrap-inner, ul.options')
+        || node.parentElement.closest('.wrap.default'); // gradio's own time
     const text = node.textContent.trim();
     if (text && !said && /[a-z]/i.test(text)) found.add(text);
 }

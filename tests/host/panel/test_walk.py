@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def test_a_plot(person: Callable[[str], Person], picture: Path):
     someone.page.set("#img2img_prompt textarea", "a red disc")
     someone.choose(SCRIPTS, "X/Y/Z plot", decided=False)
     someone.choose("#script_img2img_xyz_plot_x_type", "[Ditail] Feature ratio")
+    time.sleep(2)  # the plot empties its field for values when an axis has been chosen, a moment later
     someone.page.set("#script_img2img_xyz_plot_x_values textarea", "0, 1")
     cost = "#ditail_img2img_plot_cost"
     wait(lambda: "2 pictures with Ditail" in someone.page.text(cost), "the cost", 30)

@@ -98,10 +98,12 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "content": (f"{OURS}flow:prepare_txt2img", f"{OURS}request.arguments:read_picture"),
     "mixed": (
         f"{OURS}flow:find_mix",
-        *(f"{OURS}target.mix:{name}" for name in ("_mix", "_weights_of", "mixed_weights", "interpolate")),
+        *(f"{OURS}target.mix:{name}" for name in ("_mix", "_weights_of", "mixed_weights")),
+        f"{CORE}mixing:interpolate",
     ),
     "networks": (
-        *(f"{OURS}host.networks:{name}" for name in ("active", "only", "check_tags", "_activate", "files_of")),
+        *(f"{OURS}host.networks:{name}" for name in ("active", "only", "_activate", "files_of")),
+        f"{OURS}source.prompts:check_tags",
         f"{OURS}host.networks:_require_loaded",
     ),
     "region": (f"{OURS}target.region_mask:_of_picture", f"{CORE}injection.region:Region.blend"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from harness.server import WebUI
 
 from tests.campaign import faults, generations, judge, run
 from tests.campaign.judge import Findings
+from tests.campaign.progress import Progress
 
 
 @pytest.fixture
@@ -16,7 +19,7 @@ def findings(webui: WebUI) -> Findings:
 
 
 def test_bodies(webui: WebUI, findings: Findings):
-    run.run_bodies(webui, findings, 80, number=1)
+    run.run_bodies(webui, Progress(findings), 80)
     assert findings.found == []
     assert findings.tried["bodies"] >= 80
     assert findings.tried["bodies answered 200"] > 0
@@ -24,15 +27,31 @@ def test_bodies(webui: WebUI, findings: Findings):
 
 
 def test_faults(webui: WebUI, findings: Findings):
-    assert len(list(faults.faults())) >= 40
-    faults.run(webui, findings, every=9)
+    names = [fault.name for fault in faults.faults()]
+    assert len(names) == len(set(names)) > 300
+    faults.run(webui, Progress(findings), every=37)
     assert findings.found == []
-    assert findings.tried["faults"] >= 6
+    assert findings.tried["faults"] == len(range(0, len(names), 37))
 
 
 def test_generations(webui: WebUI, findings: Findings):
-    generations.run(webui, findings, 12, seed=1)
+    generations.run(webui, Progress(findings), 12)
     assert findings.found == []
+    assert findings.tried["generations"] == 12
+
+
+def test_it_goes_on_where_it_was_broken_off(webui: WebUI, findings: Findings, tmp_path: Path):
+    state = tmp_path / "state.json"
+    first = Progress(findings, state)
+    findings.tried["bodies"], piece = 40, "bodies 0 to 40 of seed 1"
+    findings.add("a finding", "a case")
+    first.add(piece)
+    again = Progress(Findings(), state)
+    assert piece in again
+    assert "bodies 40 to 80 of seed 1" not in again
+    run.run_bodies(webui, again, 40)
+    assert again.findings.tried["bodies"] == 40
+    assert again.findings.found == ["a finding: a case"]
 
 
 class TestTheJudgeSeesWhatIsWrong:

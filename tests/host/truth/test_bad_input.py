@@ -21,6 +21,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "a text of any length": ("img2img", {"inversion_rule": "x" * 1000}, {}),
     "half a refinement": ("img2img", {"refinements": 1.5}, {}),
     "a misspelt argument": ("img2img", {"feature_ratoi": 0.5}, {}),
+    "an argument's name that resembles none": ("img2img", {"zzz": 1}, {}),
+    "half a character": ("img2img", {"inversion_prompt": "\ud800"}, {}),
     "nothing where a text is wanted": ("img2img", {"inversion_prompt": 7}, {}),
     "no such source": ("img2img", {"source_checkpoint": "nobody.safetensors"}, {}),
     "a source's path that is none": ("img2img", {"source_checkpoint": "../beta.safetensors"}, {}),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.client import circle, encode
+from harness.client import alike, circle, encode
 from harness.probe import Probe
 from harness.server import WebUI
 
@@ -89,7 +89,7 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "windows": ({"feature_ratio": 1.0, "attention_start": 0.3, "attention_ratio": 1.0}, {}),
     "weights": ({"feature_weight": 0.5, "attention_weight": 0.5}, {}),
     "region": ({"mask": encode(circle().convert("L").point(lambda value: 255 * (value < 120)))}, {}),
-    "further checkpoint": ({"aggregate_1": "delta.safetensors", "aggregation_ratio": 0.5}, {}),
+    "further checkpoint": ({"aggregate_1": "delta.safetensors", "aggregation_ratio": 1.0}, {}),
     "mix": ({"mix_checkpoint": "delta.safetensors", "mix_weight": 0.5}, {}),
 }
 """By input: what changes in Ditail's arguments and in the host's."""
@@ -143,7 +143,7 @@ def test_generated_contents(webui: WebUI, changed: str):
     before = generated({}, {})
     warm = generated(*GENERATED[changed])
     webui.post("/ditail/v1/cache/clear")
-    assert warm == generated(*GENERATED[changed])
+    assert alike(warm, generated(*GENERATED[changed]))  # of a batch one run may be kept, and the other is alone then
     assert warm != before
 
 

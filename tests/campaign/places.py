@@ -64,7 +64,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
         # loads and moves
         *(f"{OURS}source.at_work:{name}" for name in ("take", "another_vae")),
         *(f"{OURS}source.models:{name}" for name in ("load_beside", "check_loaded")),
-        *(f"{OURS}host.second_model:SecondModel.{name}" for name in ("__init__", "at_work", "_move_to_device")),
+        *(f"{OURS}host.beside.second_model:SecondModel.{name}" for name in ("__init__", "at_work", "_move_to_device")),
         *("modules.sd_models:load_model", "modules.sd_models:load_model_weights", "modules.sd_models:read_state_dict"),
         *("modules.sd_models:send_model_to_device", "modules.sd_models:apply_alpha_schedule_override"),
         # the inversion

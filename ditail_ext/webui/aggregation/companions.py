@@ -13,10 +13,10 @@ from torch import Tensor
 from ...core import Level, NoiseSchedule
 from ...errors import AggregationError, CheckpointError
 from ..host import foreign, networks
-from ..host.loaded import notes_restored
+from ..host.beside.loaded import notes_restored
+from ..host.beside.second_model import SecondModel
 from ..host.model import precision, schedule_of
 from ..host.progress import InversionStopped, stop_asked
-from ..host.second_model import SecondModel
 from ..source.models import give_back, take
 from ..timing import Part, TimeSplit
 from .asked import Further

@@ -4,10 +4,10 @@ Others import these modules, and nothing else of the room.
 """
 
 __all__ = [
+    "beside",
     "checkpoints",
     "foreign",
     "kinds",
-    "loaded",
     "merging",
     "model",
     "networks",
@@ -15,8 +15,6 @@ __all__ = [
     "preparation",
     "progress",
     "samplers",
-    "second_model",
     "tags",
-    "unloadable",
     "vae_tiles",
 ]

@@ -13,7 +13,7 @@ from torch import nn
 
 from ...errors import CheckpointError
 from . import kinds
-from .unloadable import first_line
+from .beside.unloadable import first_line
 
 
 @contextmanager

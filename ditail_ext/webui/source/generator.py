@@ -22,7 +22,7 @@ from ...settings import Settings
 from ..cache.keys import KEY
 from ..cache.memory import trajectories
 from ..host import kinds, networks
-from ..host.loaded import notes_restored
+from ..host.beside.loaded import notes_restored
 from ..host.model import precision
 from ..host.progress import InversionStopped, SourceProgress, stop_asked
 from ..options import cache_bytes

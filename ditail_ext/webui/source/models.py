@@ -13,9 +13,9 @@ from ...errors import CheckpointError
 from ..cache import identity
 from ..cache.keys import key_of, options_now
 from ..cache.memory import models
+from ..host.beside.second_model import SecondModel, exchange, held_by_host, load_beside
+from ..host.beside.unloadable import first_line
 from ..host.checkpoints import SOURCE, check_loaded
-from ..host.second_model import SecondModel, exchange, held_by_host, load_beside
-from ..host.unloadable import first_line
 from ..options import model_bytes
 from ..timing import Part, TimeSplit
 

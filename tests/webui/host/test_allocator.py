@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ditail_ext.webui.host.allocator import give_back_freed
+from ditail_ext.webui.host.beside.allocator import give_back_freed
 
 COUNT, SIZE = 4000, 64 * 2**10
 """Tensors that glibc puts into its heap, not into pages of their own."""

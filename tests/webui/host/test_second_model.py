@@ -114,7 +114,7 @@ def webui(host: SimpleNamespace) -> SimpleNamespace:
         log=loader.log,
         data=loader.model_data,
         modules=modules,
-        module=host.load("host.second_model"),
+        module=host.load("host.beside.second_model"),
         state=functools.partial(snapshot, modules),
     )
 

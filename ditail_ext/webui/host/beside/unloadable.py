@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import CheckpointError
+from ....errors import CheckpointError
 
 
 def unloadable(info: Any, error: BaseException, argument: str) -> CheckpointError:

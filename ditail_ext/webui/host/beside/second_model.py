@@ -15,11 +15,11 @@ from typing import Any
 
 from modules import devices, lowvram, script_callbacks, sd_hijack, sd_models, sd_vae, shared
 
-from ...core import free_bytes, is_out_of_memory
-from ...errors import CheckpointError
-from . import kinds
+from ....core import free_bytes, is_out_of_memory
+from ....errors import CheckpointError
+from .. import kinds
+from ..checkpoints import SOURCE, FileFacts, check_weights
 from .allocator import give_back_freed
-from .checkpoints import SOURCE, FileFacts, check_weights
 from .loaded import (
     LoadedState,
     among_ourselves,

@@ -25,7 +25,7 @@ def test_an_ordinary_picture_with_a_further_checkpoint(page: Page, tmp_path: Pat
     says(page, "txt2img", "Nothing is aggregated: name a further checkpoint.")
     page.choose("#script_txt2img_ditail_aggregate_1", "beta.safetensors")
     page.set(number("txt2img", "aggregation_ratio"), 0.4)
-    words = says(page, "txt2img", "merged with")
+    words = says(page, "txt2img", "in the first 40%")
     assert "without a source, merged with beta in the first 40% of the steps" in words
     page.shoot("#script_txt2img_ditail_aggregation_section", Path(SHOTS or tmp_path) / "panel-aggregation.png")
     infotext = generate(page, "txt2img")

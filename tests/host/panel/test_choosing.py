@@ -222,5 +222,13 @@ def test_without_the_javascript_the_server_says_what_it_knows(page: Page, pictur
         suggest(page, "errs least")
         page.choose(PRESET, "more style")
         wait(lambda: page.value(number("img2img", "feature_ratio")) == "0.5", "the preset")
+        page.click("#script_img2img_ditail_feature_ratio_reset")
+        wait(lambda: page.value(number("img2img", "feature_ratio")) == "0.8", "the setting set back")
+        page.click("#script_img2img_ditail_compare")
+        stage = "#script_img2img_ditail_comparison .ditail-stage"
+        wait(lambda: page.visible(stage), "the comparison", 90)
+        page.set(f"{stage} input", 30)
+        clip = f"return getComputedStyle(gradioApp().querySelector('{stage} .ditail-of-result')).clipPath"
+        wait(lambda: "30%" in page.run(clip), "the slider")
     finally:
         page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})

@@ -92,11 +92,17 @@ def _file(content: bytes | Path | None, at: int) -> Callable[[WebUI], Answer]:
     return request
 
 
-def _choose(name: str) -> Act:
-    """The user chooses another checkpoint; the host does it when it is its turn."""
-    return lambda webui: threading.Thread(
-        target=lambda: webui.post("/sdapi/v1/options", {"sd_model_checkpoint": name})
-    ).start()
+def _choosing(name: str, at: int) -> Callable[[WebUI], Answer]:
+    """The user chooses another checkpoint while the request runs, and the old one again when it is over."""
+
+    def request(webui: WebUI) -> Answer:
+        chosen = threading.Thread(target=lambda: webui.post("/sdapi/v1/options", {"sd_model_checkpoint": name}))
+        answer = _while_it_runs(at, lambda _: chosen.start())(webui)
+        chosen.join()
+        webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "alpha.safetensors"})
+        return answer
+
+    return request
 
 
 def _other_target(webui: WebUI) -> Answer:
@@ -178,12 +184,18 @@ CASES: dict[str, Callable[[WebUI], Answer]] = {
         f"{what} during {stage}": _while_it_runs(at, act)
         for stage, at in STAGES.items()
         for what, act in {
-            "the user chooses the source as the target": _choose("beta.safetensors"),
-            "the user chooses another target": _choose("gamma.safetensors"),
             "the caches are cleared": lambda webui: webui.post("/ditail/v1/cache/clear"),
             "the lists are read anew": lambda webui: webui.post("/sdapi/v1/refresh-checkpoints"),
             "another client asks for an ordinary picture": _other_client(None),
             "another client asks for Ditail": _other_client({"source_checkpoint": "delta.safetensors"}),
+        }.items()
+    },
+    **{
+        f"the user chooses {what} during {stage}": _choosing(name, at)
+        for stage, at in STAGES.items()
+        for what, name in {
+            "the source as the target": "beta.safetensors",
+            "another target": "gamma.safetensors",
         }.items()
     },
     "the user has chosen the source as the target in between": _other_target,

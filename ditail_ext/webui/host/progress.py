@@ -88,3 +88,8 @@ def stop_asked() -> bool:
     """Whether Interrupt or Skip was pressed."""
     state = shared.state
     return bool(state.interrupted or state.skipped or state.stopping_generation)
+
+
+def broken_off() -> bool:
+    """Whether the host breaks off what it samples: "stop generating" lets the picture at hand be finished."""
+    return bool(shared.state.interrupted or shared.state.skipped)

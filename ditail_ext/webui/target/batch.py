@@ -16,7 +16,7 @@ from ...core import BankSlot, Condition, FeatureBank, Injection, Levels, SourceP
 from ...errors import InjectionError, UnsupportedModelError
 from ..host import foreign, kinds
 from ..host.model import noise_predictor, precision, schedule_of
-from ..host.progress import stop_asked
+from ..host.progress import broken_off
 from ..host.samplers import LevelReader, SamplerPlan
 from ..timing import Part, TimeSplit
 from .kept_region import at_the_source_s_level
@@ -163,7 +163,7 @@ class InjectedBatch:
         """The denoiser's ``forward`` with the record pass before it."""
 
         def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
-            if stop_asked() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
+            if broken_off() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
                 return forward(x, sigma, **kwargs)
             self._refuse_patches()
             require_same_size(x, self._latents.shape)
@@ -178,7 +178,7 @@ class InjectedBatch:
             with self._kept_region(denoiser, x, source.latents) as held:
                 result = forward(held, sigma, **kwargs)
             # A refiner takes over within an evaluation, which then is its own.
-            if self._replays == replayed and denoiser.inner_model is wrapped and not stop_asked():
+            if self._replays == replayed and denoiser.inner_model is wrapped and not broken_off():
                 raise InjectionError(
                     "This WebUI's sampler, or another extension, goes around the model that Ditail injects into; use "
                     "AUTOMATIC1111's WebUI 1.10 or reForge, or switch that extension off."

@@ -180,7 +180,9 @@ class TargetSampling:
 
     def _require_target(self) -> None:
         if shared.sd_model.sd_checkpoint_info.filename != self._target:
-            raise InjectionError("Another extension changed the checkpoint after the inversion; switch it off.")
+            raise InjectionError(
+                "The checkpoint was changed after the inversion, in the page or by another extension; generate again."
+            )
 
     def remove(self, p: Any) -> None:
         """Undo :meth:`install`, or, if somebody wrapped ``p.sample`` since, do nothing from now on."""

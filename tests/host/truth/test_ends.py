@@ -26,6 +26,19 @@ def test_stopped_while_the_source_works(webui: WebUI, probe: Probe, tab: str, st
         assert not [call for call in probe.records().calls if call.sampling and call.checkpoint == "alpha.safetensors"]
 
 
+def test_stop_generating_lets_the_picture_at_hand_be_finished(webui: WebUI, probe: Probe):
+    """With all that is injected into it; the host makes no further one."""
+    small = {"width": 128, "height": 64, "steps": 4, "n_iter": 2}
+    expected = webui.img2img(BETA, **small)
+    for place in ("target.injected:latents_of", "target.sampling:TargetSampling.attach"):
+        webui.post("/ditail/v1/cache/clear")
+        probe.reset(break_in=f"ditail_ext.webui.{place}", break_with="stop_generating")
+        answer = webui.img2img(BETA, **small)
+        assert probe.reached()
+        assert answer.status == 200, answer.body
+        assert answer.pixels[-1:] == expected.pixels[-1:]
+
+
 def test_a_damaged_index_on_disk(webui: WebUI, probe: Probe):
     """The picture is made, and made the same."""
     small = {"width": 128, "height": 64, "steps": 3}

@@ -54,11 +54,13 @@ class AggregatedBatches:
             DitailError: a checkpoint cannot be used.
         """
         schedule = schedule_of(shared.sd_model)
-        with nullcontext() if self.inner is None else self.inner(p) as inner, ExitStack() as undo:
+        # What is wrapped first, within what the inner batch wraps, has to be undone last.
+        inner_of = nullcontext() if self.inner is None else self.inner(p)
+        with ExitStack() as within, inner_of as inner, ExitStack() as around:
             companions = Companions()
-            undo.callback(companions.release)
+            around.callback(companions.release)
             companions.open(p, self.asked.models, schedule, self.times)
-            yield AggregatedBatch(self, companions, schedule, inner, undo)
+            yield AggregatedBatch(self, companions, schedule, inner, (within, around))
 
 
 class AggregatedBatch:
@@ -70,14 +72,14 @@ class AggregatedBatch:
         companions: Companions,
         schedule: NoiseSchedule,
         inner: Batch | None,
-        undo: ExitStack,
+        undo: tuple[ExitStack, ExitStack],
     ) -> None:
         self.failure: Exception | None = None
         self._request = request
         self._companions = companions
         self._schedule = schedule
         self._inner = inner
-        self._undo = undo
+        self._within, self._around = undo
         self._attached = False
 
     @property
@@ -94,7 +96,7 @@ class AggregatedBatch:
             Scaling.VP if plan.in_timesteps else Scaling.VE,
             self._companions.release,
         )
-        replace(self._undo, sampler, "func", self._on_all_rows(sampler, groups))
+        replace(self._within, sampler, "func", self._on_all_rows(sampler, groups))
         if self._inner is not None:
             self._inner.attach(sampler, noise)
         denoiser = sampler.model_wrap_cfg
@@ -102,7 +104,7 @@ class AggregatedBatch:
         read = LevelReader(sampler, self._schedule)
         models = self._companions.models.copy()  # releasing empties the list
         replace(
-            self._undo, denoiser, "forward", _Evaluation(denoiser, groups, steps, read, models, self._request.times)
+            self._around, denoiser, "forward", _Evaluation(denoiser, groups, steps, read, models, self._request.times)
         )
         self._attached = True
 

@@ -173,6 +173,20 @@ def test_each_image_of_a_batch_is_as_alone(webui: WebUI, probe: Probe):
     assert relative(count.samples[1], second.samples[0]) < 1e-4
 
 
+def test_a_later_batch_is_as_the_first(webui: WebUI, probe: Probe):
+    """The host keeps img2img's sampler for all batches: nothing of one may be left in it for the next."""
+    both = {"source_checkpoint": BETA, "aggregate_1": BETA, "aggregation_ratio": 0.7}
+    for ditail in (both, {**ALONE, "aggregation_ratio": 0.7}):
+        _, records = ask(webui, probe, ditail, n_iter=2)
+        calls = [(call.checkpoint, call.rows) for call in records.calls if call.sampling and call.rows == 2]
+        assert calls[: len(calls) // 2] == calls[len(calls) // 2 :]
+        if ditail is both:
+            assert relative(records.samples[1], records.samples[0]) < 1e-5  # a given picture leaves the seed no part
+    before = probe.state()
+    assert webui.img2img(both, n_iter=2).status == 200
+    assert probe.state() == before
+
+
 def test_three_further_checkpoints(webui: WebUI, probe: Probe):
     three = {"aggregation": "alone", "aggregation_ratio": 0.4}
     for number, name in enumerate((BETA, "gamma.safetensors", "delta.safetensors"), 1):

@@ -3,4 +3,4 @@
 Importing this package loads neither torch nor a host.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -16,7 +16,7 @@ from ..host import foreign, networks
 from ..host.beside.loaded import notes_restored
 from ..host.beside.second_model import SecondModel
 from ..host.model import precision, schedule_of
-from ..host.progress import InversionStopped, stop_asked
+from ..host.progress import InversionStopped, broken_off
 from ..source.models import give_back, take
 from ..timing import Part, TimeSplit
 from .asked import Further
@@ -109,7 +109,7 @@ class Companions:
                     raise
                 self.models.append(companion)
                 _require_same_levels(further, companion.schedule, schedule)
-                if stop_asked():
+                if broken_off():
                     raise InversionStopped
 
     def release(self) -> None:

@@ -17,7 +17,7 @@ from modules import shared
 from torch import Tensor
 
 from ...core import Level, NoiseSchedule, RowGroups, Scaling
-from ...errors import AggregationError
+from ...errors import AggregationError, InjectionError
 from ..host.model import schedule_of
 from ..host.samplers import LevelReader, SamplerPlan
 from ..target.batch import replace
@@ -96,11 +96,11 @@ class AggregatedBatch:
             Scaling.VP if plan.in_timesteps else Scaling.VE,
             self._companions.release,
         )
-        replace(self._within, sampler, "func", self._on_all_rows(sampler, groups))
+        steps = StepCounter(sampler, plan)
+        replace(self._within, sampler, "func", self._on_all_rows(sampler, groups, steps))
         if self._inner is not None:
             self._inner.attach(sampler, noise)
         denoiser = sampler.model_wrap_cfg
-        steps = StepCounter(sampler, plan)
         read = LevelReader(sampler, self._schedule)
         models = self._companions.models.copy()  # releasing empties the list
         replace(
@@ -118,7 +118,7 @@ class AggregatedBatch:
         if self._inner is not None:
             self._inner.require_attached(other)
 
-    def _on_all_rows(self, sampler: Any, groups: RowGroups) -> Callable[..., Any]:
+    def _on_all_rows(self, sampler: Any, groups: RowGroups, steps: StepCounter) -> Callable[..., Any]:
         function, clean = sampler.func, self._request.plan.clean
 
         @functools.wraps(function)  # the host reads its parameters' names
@@ -126,7 +126,13 @@ class AggregatedBatch:
             if "callback" in kwargs:
                 kwargs["callback"] = _of_the_target(kwargs["callback"], x.shape[0])
             with spread_noise(sampler, x, kwargs, groups.spread):
-                return groups.finish(function(model, groups.spread(x), *args, **kwargs), clean)
+                rows = function(model, groups.spread(x), *args, **kwargs)
+            if steps.evaluation < 0:  # what the rows hold would be taken for merged
+                raise InjectionError(
+                    "Another extension goes around the sampler's denoiser, where the checkpoints are merged; switch "
+                    "it off for this picture."
+                )
+            return groups.finish(rows, clean)
 
         return run
 

@@ -118,6 +118,15 @@ def test_stopped_at_any_call(webui: WebUI, probe: Probe, stop: str, at: int):
     assert webui.with_alpha().pixels == plain
 
 
+def test_stop_generating_while_a_checkpoint_loads_lets_the_picture_be_finished(webui: WebUI, probe: Probe):
+    expected = webui.txt2img(ALONE)
+    webui.post("/ditail/v1/cache/clear")
+    probe.reset(stage="load", then="stop_generating")
+    answer = webui.txt2img(ALONE)
+    assert (answer.status, answer.pixels) == (200, expected.pixels)
+    assert probe.records().loads == [DELTA]
+
+
 def test_loads(webui: WebUI, probe: Probe):
     """A further checkpoint waits in memory as a source does: no load for the next picture."""
     webui.with_alpha()

@@ -102,7 +102,7 @@ class Recorder:
         if self.switches.stage != stage or _in_sample():
             return
         self.switches.stage = None
-        if self.switches.then in ("interrupt", "skip"):
+        if self.switches.then in ("interrupt", "skip", "stop_generating"):
             getattr(shared.state, self.switches.then)()
         else:
             raise exception(self.switches.then)

@@ -315,6 +315,11 @@ class Settings:
                 raise SettingsError(str(name), f"There is no setting {shown(str(name))}; {hint}")
         return cls(**values)  # type: ignore[arg-type]
 
+    @property
+    def aggregated(self) -> tuple[str, ...]:
+        """Of :data:`AGGREGATE`, the settings that name a checkpoint."""
+        return tuple(name for name in AGGREGATE if getattr(self, name) not in ("", NO_MIX))
+
     def changed(self) -> dict[str, Any]:
         """The settings that differ from their defaults, by name."""
         values = {name: getattr(self, name) for name in TABLE}

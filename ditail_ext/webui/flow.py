@@ -106,12 +106,9 @@ def _planned(p: Any, sampler: Any, asked: Asked | None, *, img2img: bool) -> Sam
     return plan
 
 
-def _beside(inner: Batches | None, asked: Asked | None, plan: SamplerPlan, times: TimeSplit) -> Batches:
+def _beside(inner: Batches, asked: Asked | None, plan: SamplerPlan, times: TimeSplit) -> Batches:
     """What is done to each batch, with the further checkpoints around it, if there are any."""
-    if asked is not None:
-        return AggregatedBatches(asked, plan, times, inner)
-    assert inner is not None
-    return inner
+    return inner if asked is None else AggregatedBatches(asked, plan, times, inner)
 
 
 def _aggregate(p: Any, request: Request, asked: Asked | None) -> TargetSampling:
@@ -128,7 +125,7 @@ def _aggregate(p: Any, request: Request, asked: Asked | None) -> TargetSampling:
     notes.say_what_aggregation_leaves_out(p, request)
     p.extra_generation_params.update(notes.parameters_of_aggregation(p, request, asked))
     times = of_this_device()
-    return TargetSampling(_beside(None, asked, plan, times), times)
+    return TargetSampling(AggregatedBatches(asked, plan, times), times)
 
 
 def _is_img2img(p: Any) -> bool:

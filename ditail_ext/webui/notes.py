@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..core import Window
 from ..setting import Group, Section
-from ..settings import AGGREGATE, CONTENT_AUTOMATIC, INVERSION_ONLY, MASK_REGION, NO_MIX, TABLE, Settings
+from ..settings import AGGREGATE, CONTENT_AUTOMATIC, INVERSION_ONLY, MASK_REGION, TABLE, Settings
 from .request.pictures import LABELS, MASK, PICTURE, mask_hash
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def say_what_has_no_effect(p: Any, request: Request, *, no_mix: str | None, gene
 
 
 def _without_a_checkpoint(settings: Settings) -> list[str]:
-    unnamed = tuple(name for name in AGGREGATE if getattr(settings, name) in ("", NO_MIX))
+    unnamed = tuple(name for name in AGGREGATE if name not in settings.aggregated)
     names = [name for name in TABLE if unnamed and name.startswith(unnamed) and name not in AGGREGATE]
     return [*names, "aggregation_ratio", "aggregation_start"] if len(unnamed) == len(AGGREGATE) else names
 

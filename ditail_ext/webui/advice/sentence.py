@@ -122,7 +122,7 @@ def say(situation: Situation) -> Said:
 def _badge(situation: Situation) -> str:
     if not situation.alone:
         return f"{name(situation.source)} → {name(situation.target)}"
-    others = [getattr(situation.settings, argument) for argument in _aggregated(situation.settings)]
+    others = [getattr(situation.settings, argument) for argument in situation.settings.aggregated]
     return " + ".join(name(one) for one in (situation.target, *others))
 
 
@@ -139,16 +139,11 @@ def name(checkpoint: str) -> str:
 def _doing(situation: Situation) -> str:
     drawn = f"Drawn by {name(situation.target)}, without a source"
     said = drawn if situation.alone else _with_a_source(situation)
-    others = [getattr(situation.settings, argument) for argument in _aggregated(situation.settings)]
+    others = [getattr(situation.settings, argument) for argument in situation.settings.aggregated]
     if not others:
         return said
     until = f"{situation.settings.aggregation_ratio:.0%} of the steps"
     return f"{said}, merged with {' and '.join(name(other) for other in others)} in the first {until}"
-
-
-def _aggregated(settings: Settings) -> list[str]:
-    """The arguments that name a further checkpoint."""
-    return [argument for argument in AGGREGATE if getattr(settings, argument) not in ("", NO_MIX)]
 
 
 def _with_a_source(situation: Situation) -> str:
@@ -167,7 +162,7 @@ def _with_a_source(situation: Situation) -> str:
 def _warnings(situation: Situation) -> list[str]:
     settings, said = situation.settings, list[str]()
     if situation.alone:
-        return said if _aggregated(settings) else ["Nothing is aggregated: name a further checkpoint."]
+        return said if settings.aggregated else ["Nothing is aggregated: name a further checkpoint."]
     if situation.same and not settings.inversion_prompt.strip():
         what = "that is to draw the content" if situation.generated else "that the picture looks like"
         said.append(
@@ -232,7 +227,7 @@ def inert(situation: Situation) -> frozenset[str]:
 
 
 def _inert_of_aggregation(situation: Situation) -> set[str]:
-    named = _aggregated(situation.settings)
+    named = situation.settings.aggregated
     unnamed = [argument for argument in AGGREGATE if argument not in named]
     inert_names = {key for key in TABLE if unnamed and key.startswith(tuple(unnamed)) and key not in AGGREGATE}
     if not named:

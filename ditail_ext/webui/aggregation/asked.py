@@ -11,7 +11,7 @@ from modules.processing_scripts.comments import strip_comments
 
 from ...core import Aggregation, Slerp, Window
 from ...errors import AggregationError, UnsupportedModelError
-from ...settings import AGGREGATE, NO_MIX, Settings
+from ...settings import NO_MIX, Settings
 from ..cache import identity
 from ..host import kinds
 from ..host.checkpoints import check_families, check_file, find_checkpoint
@@ -83,7 +83,7 @@ def find_further(settings: Settings, target: Any) -> Asked | None:
         DitailError: weights or window mean nothing, a checkpoint is not there or cannot be used, or its latents are
             not the target's.
     """
-    named = [argument for argument in AGGREGATE if getattr(settings, argument) not in ("", NO_MIX)]
+    named = settings.aggregated
     if not named:
         return None
     if not kinds.of(target).several_models:
@@ -129,8 +129,8 @@ def further_files(settings: Settings) -> list[list[Any]]:
     Raises:
         CheckpointError: there is no such checkpoint.
     """
-    named = [argument for argument in AGGREGATE if getattr(settings, argument) not in ("", NO_MIX)]
-    return [identity.of_checkpoint(find_checkpoint(getattr(settings, argument), argument)) for argument in named]
+    found = (find_checkpoint(getattr(settings, argument), argument) for argument in settings.aggregated)
+    return [identity.of_checkpoint(info) for info in found]
 
 
 def refuse_what_cannot_merge(p: Any, asked: Asked, plan: SamplerPlan) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Rates:
             known = {name: list(self._seconds.get(name, ())) for name, amount in wanted.items() if amount}
         if not known or not all(known.values()):
             return None
-        return sum(_median(values) * wanted[name] for name, values in known.items())
+        return sum(statistics.median(values) * wanted[name] for name, values in known.items())
 
     def forget(self) -> None:
         """As if nothing had been made yet."""
@@ -79,12 +80,6 @@ class Rates:
 
     def _add(self, name: str, value: float) -> None:
         self._seconds.setdefault(name, deque(maxlen=_KEPT)).append(value)
-
-
-def _median(values: list[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def in_words(seconds: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 
@@ -76,11 +76,11 @@ def plot_cost(axes: Sequence[Axis], *, enabled: bool, steps: int, pixels: int) -
     ours = any(axis.ours for axis in used)
     if not used or not (ours or enabled):
         return ""
-    pictures = _product(axis.values for axis in used)
+    pictures = math.prod(axis.values for axis in used)
     fixed = _WITHOUT_SOURCE + (TARGET_AXES if any(axis.label == SOURCE_AXES[0] for axis in used) else ())
-    sources = _product(axis.values for axis in used if axis.label not in fixed)
-    targets = _product(axis.values for axis in used if axis.label in TARGET_AXES)
-    others = _product(axis.values for axis in used if axis.label in SOURCE_AXES)
+    sources = math.prod(axis.values for axis in used if axis.label not in fixed)
+    targets = math.prod(axis.values for axis in used if axis.label in TARGET_AXES)
+    others = math.prod(axis.values for axis in used if axis.label in SOURCE_AXES)
     loads = (targets if targets > 1 else 0) + (others if others > 1 else 0)
     work = (
         f"{pictures} pictures with Ditail, up to {sources} times a source's part, up to {loads} loads of a checkpoint"
@@ -113,10 +113,3 @@ def _in_range(value: str, kind: type | None) -> int:
     first, last, step = float(found.group(1)), float(found.group(2)), float(found.group(3) or 1)
     end = last + (step if kind is float else 1)  # the plot's own two ways to make the last one count
     return max(0, math.ceil(round((end - first) / step, 9))) if step else 1
-
-
-def _product(counts: Iterable[int]) -> int:
-    product = 1
-    for value in counts:
-        product *= value
-    return product

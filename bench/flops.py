@@ -120,13 +120,17 @@ def ratios(unet: nn.Module, shape: Shape, batch: int) -> dict[str, float]:
     run, cache = Run(unet, shape, batch), BankCache(2**40)
     plain = run.plain()
     recorded = run.ditail(Shortcut.PROJECTIONS, cache)
+    kept = run.ditail(Shortcut.PROJECTIONS, cache)
+    halved = (recorded + kept) / 2  # of two steps one is recorded
     fast = {f"first time, fast inversion, {steps} steps": fast_share(steps) * run.invert() for steps in RUN_STEPS}
     return {
         "reference, trajectory cached": run.ditail(Shortcut.REFERENCE, BankCache(0)) / plain,
         "trajectory cached": recorded / plain,
         "first time": (recorded + run.invert()) / plain,
         **{mode: (recorded + inverted) / plain for mode, inverted in fast.items()},
-        "features cached": run.ditail(Shortcut.PROJECTIONS, cache) / plain,
+        "first time, recorded every second step": (halved + run.invert()) / plain,
+        "both, 20 steps": (halved + fast["first time, fast inversion, 20 steps"]) / plain,
+        "features cached": kept / plain,
     }
 
 

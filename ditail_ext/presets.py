@@ -13,7 +13,7 @@ from .settings import TABLE
 
 PRESET_SETTINGS = (
     *("positive_scale", "negative_scale", "feature_ratio", "attention_ratio", "inversion_rule", "refinements"),
-    *("layer_profile", "feature_start", "attention_start", "feature_weight", "attention_weight"),
+    *("layer_profile", "record_every", "feature_start", "attention_start", "feature_weight", "attention_weight"),
 )
 """What a preset sets; each of these that it does not name gets its default."""
 

@@ -169,6 +169,19 @@ class Settings:
         choices=("default", "strong", "full"),
         group=Group.LAYERS,
     )
+    record_every: int = row(
+        int,
+        1,
+        "Record every",
+        "Ditail record every",
+        "How often the source's features are recorded. 1: at each step, as the paper has it. 2 or more: the steps "
+        "between take those of the step before, and a first picture takes less time.",
+        minimum=1,
+        maximum=4,
+        step=1,
+        neutral=True,
+        group=Group.LAYERS,
+    )
     feature_start: float = share(
         0.0,
         "Feature start",

@@ -69,4 +69,6 @@ def test_counted_flops_of_a_narrow_unet_have_the_arithmetics_order():
     assert found["reference, trajectory cached"] < 1.5
     assert found["first time"] == pytest.approx(found["trajectory cached"] + 0.5)
     fast = [found[f"first time, fast inversion, {steps} steps"] - found["trajectory cached"] for steps in (20, 30, 50)]
+    record = found["trajectory cached"] - found["features cached"]
+    assert found["first time, recorded every second step"] == pytest.approx(found["first time"] - record / 2)
     assert fast == pytest.approx([0.5 * calls / steps for calls, steps in ((8, 20), (11, 30), (18, 50))])

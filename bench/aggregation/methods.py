@@ -37,7 +37,7 @@ def results(
 ) -> Iterator[tuple[int, Tensor]]:
     """Of each of a run's windows (0: none) the clean latents (n, 4, h, w)."""
     conds = prompts(target, captions)
-    if not run.windows or run.full:
+    if not run.windows or run.injection:
         window = run.windows[0] if run.windows else 0
         companions = companions_of(run, window, source, captions)
         yield window, whole(run, trajectory, target, conds, companions)
@@ -59,11 +59,12 @@ def whole(
     """One whole run's clean latents."""
     predict = ldm_noise_predictor(target.unet)
     options = {"cfg_scale": CFG_SCALE, "clean": CLEAN, "companions": companions}
-    if not run.full:
+    if run.injection is None:
         return sample(predict, trajectory.start, LEVELS, conds, **options)
-    window = Window.from_ratio(run.full, STEPS)
+    profile, *ratios = run.injection
+    feature, attention = (Window.from_ratio(ratio, STEPS) for ratio in ratios)
     with Injection(
-        target.unet, feature_window=window, attention_window=window, profile="full", shortcut=Shortcut.PROJECTIONS
+        target.unet, feature_window=feature, attention_window=attention, profile=profile, shortcut=Shortcut.PROJECTIONS
     ) as injection:
         return sample(predict, trajectory.start, LEVELS, conds, trajectory=trajectory, injection=injection, **options)
 

@@ -170,5 +170,6 @@ def _inject(
         attention_weight=method.attention_weight,
         profile=method.layer_profile,
         shortcut=Shortcut.PROJECTIONS,
+        record_every=method.record_every,
     ) as injection:
         return _sample(target, trajectory.start, levels, conds, trajectory, injection)

@@ -38,6 +38,7 @@ class Method:
     layer_profile: str = TABLE["layer_profile"].default
     rule: InversionRule = InversionRule.AUTHORS
     refinements: int = 0
+    record_every: int = 1
     steps: int = 20
     strength: float = 1.0
 

@@ -5,7 +5,7 @@ In a module of its own: a spawned process does not import a package's ``__main__
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,8 +59,14 @@ class Workshop:
         prompts = held_out_prompts(2 * REFERENCES)[REFERENCES:]
         return sample_many(self.models[style], prompts, seed=70_000)
 
-    def run(self, unit: Unit, methods: Sequence[Method], references: dict[str, Reference]) -> list[dict[str, object]]:
-        """All scores of a unit."""
+    def run(
+        self,
+        unit: Unit,
+        methods: Sequence[Method],
+        references: dict[str, Reference],
+        seen: Callable[[np.ndarray], None] = lambda made: None,
+    ) -> list[dict[str, object]]:
+        """All scores of a unit; each method's pictures (n, h, w, 3) are shown to `seen`."""
         scenes = [make_scene(seed) for seed in unit.seeds]
         noise = [torch.randn(4, SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(s)) for s in unit.seeds]
         drawn = np.stack([draw(scene, unit.source, SIDE) for scene in scenes])
@@ -69,6 +75,7 @@ class Workshop:
         for method in methods:
             target = self.models[unit.target]
             made, own = redraw(method, task, target), content(method, task, target)
+            seen(made)
             areas = true_areas(scenes) if own is None else np.stack([v.mask for v in self.judge.judge(own)])
             original = drawn if own is None else own
             scores = score(self.judge, made, original, areas, scenes, unit.target, references[unit.target])

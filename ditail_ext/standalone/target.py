@@ -49,6 +49,7 @@ def sampled(
         profile=settings.layer_profile,
         region=region,
         shortcut=Shortcut.PROJECTIONS,
+        record_every=settings.record_every,
     ) as injection:
         return run_sampler(
             job,

@@ -68,6 +68,7 @@ def _generation(choose: random.Random) -> tuple[str, dict[str, Any], dict[str, A
         "refinements": choose.choice((0, 0, 1)),
         "inversion_rule": choose.choice(("authors", "warm start", "fast")),
         "layer_profile": choose.choice(("default", "strong", "full")),
+        "record_every": choose.choice((1, 1, 2)),
     }
     request: dict[str, Any] = {
         "width": choose.choice((72, 128)),

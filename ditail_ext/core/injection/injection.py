@@ -85,6 +85,7 @@ class Injection:
         profile: str | LayerProfile = DEFAULT_PROFILE,
         region: Region | None = None,
         shortcut: Shortcut = Shortcut.REFERENCE,
+        record_every: int = 1,
     ) -> None:
         """Find the sites; nothing is touched before the context is entered.
 
@@ -97,10 +98,12 @@ class Injection:
             profile: a layer profile of the UNet's family by name, or a custom one.
             region: injects only there; everywhere if ``None``.
             shortcut: how much of the replaced work is left out.
+            record_every: 1 records each step, as the method has it; with n the steps between the n-th ones replay
+                the recording before them, which costs one record pass in n.
 
         Raises:
             UnsupportedModelError: the UNet has no such sites.
-            InjectionError: a blend weight lies outside 0..1.
+            InjectionError: a blend weight lies outside 0..1, or the steps are to be recorded less than never.
         """
         self._sites = find_sites(unet, profile)
         self._unet = unet
@@ -115,6 +118,9 @@ class Injection:
             SiteKind.QUERY: _blend_weight(attention_weight),
             SiteKind.KEY: _blend_weight(attention_weight),
         }
+        if record_every < 1:
+            raise InjectionError(f"Every how many steps to record must be 1 or more, not {record_every}.")
+        self._record_every = record_every
         self._region = region
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._phase: _Phase | None = None
@@ -144,6 +150,10 @@ class Injection:
         """The sites whose window is open at a step (0 is the first, noisiest one), less those of weight 0."""
         open_kinds = {kind for kind, window in self._windows.items() if step in window and self._weights[kind] > 0.0}
         return tuple(site for site in self._sites if site.kind in open_kinds)
+
+    def is_recorded(self, step: int) -> bool:
+        """Whether a step has a recording of its own, and not that of the step before it."""
+        return step % self._record_every == 0
 
     def record(self, steps: Sequence[int], run: Callable[[], Any]) -> list[FeatureBank]:
         """Record what the source's pass computes at the active sites of one step, or of several in one call.

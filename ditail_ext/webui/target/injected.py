@@ -99,4 +99,5 @@ class InjectedBatches:
             profile=settings.layer_profile,
             region=None if self._part.region is None else Region.from_pixels(self._part.region, latent_size),
             shortcut=features.shortcut_for(unet),
+            record_every=settings.record_every,
         )

@@ -127,6 +127,25 @@ def test_stop_generating_while_a_checkpoint_loads_lets_the_picture_be_finished(w
     assert probe.records().loads == [DELTA]
 
 
+@pytest.mark.parametrize(
+    "ditail", [ALONE, {"source_checkpoint": BETA, "aggregate_1": DELTA, "aggregation_ratio": 0.5}]
+)
+@pytest.mark.parametrize("sampler", ["DDIM", "Euler"])
+def test_a_way_around_the_denoiser_is_no_picture(webui: WebUI, probe: Probe, ditail: dict[str, Any], sampler: str):
+    """Another extension whose sampler calls the denoiser's class, and not what Ditail has put on the object."""
+    plain = webui.with_alpha().pixels
+    before = probe.state()
+    probe.reset(break_in="modules.sd_samplers_cfg_denoiser:CFGDenoiser.__call__", break_with="go around")
+    answer = webui.img2img(ditail, sampler_name=sampler)
+    assert probe.reached()
+    assert answer.status == 422, answer.body
+    assert "Another extension goes around" in answer.sentence
+    assert probe.records().calls  # it ran, and was not refused beforehand
+    probe.reset()
+    assert probe.state() == before
+    assert webui.with_alpha().pixels == plain
+
+
 def test_loads(webui: WebUI, probe: Probe):
     """A further checkpoint waits in memory as a source does: no load for the next picture."""
     webui.with_alpha()

@@ -75,6 +75,7 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "network in the inversion prompt": ({"inversion_prompt": TAG}, {}),
     "source": ({"source_checkpoint": "delta.safetensors"}, {}),
     "layers": ({"layer_profile": "full"}, {}),
+    "record every": ({"record_every": 3}, {}),
     "prompt": ({}, {"prompt": "a blue square"}),
     "negative prompt": ({}, {"negative_prompt": "yellow"}),
     "network in the prompt": ({}, {"prompt": "a red circle <lora:tiny:1>"}),

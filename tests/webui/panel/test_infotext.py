@@ -94,6 +94,7 @@ CHANGED = Settings(
     inversion_rule="warm start",
     refinements=2,
     layer_profile="strong",
+    record_every=3,
     feature_start=0.1,
     attention_start=0.2,
     feature_weight=0.0,

@@ -107,11 +107,15 @@ class Page:
         wait(lambda: self.run(DRAWN, selector), "the picture to be shown", 60)
         time.sleep(1)  # what can be painted on takes its value from the canvas, after the picture
 
-    def generate(self, tab: str, started: Callable[[], Any], what: str) -> Any:
+    def generate(
+        self, tab: str, started: Callable[[], Any], what: str, press: Callable[[], None] | None = None
+    ) -> Any:
         """Click Generate and wait until it has ``started``, or shown; an error of the request ends the test with it.
 
-        A click that had no effect, nor an error, is repeated: a busy page may have been drawing itself anew.
+        A click that had no effect, nor an error, is repeated: a busy page may have been drawing itself anew. ``press``
+        is another way to click.
         """
+        press = press or (lambda: self.click(f"#{tab}_generate"))
 
         def answer() -> Any:
             found = started()
@@ -119,11 +123,15 @@ class Page:
                 raise AssertionError(f"{error} (while waiting for {what})")
             return found
 
-        self.click(f"#{tab}_generate")
+        press()
         time.sleep(0.3)
         if not ask(lambda: answer() or self.visible(f"#{tab}_interrupt"), 20):
-            self.click(f"#{tab}_generate")
-        return wait(answer, what)
+            press()
+        if not (found := ask(answer, 120)):
+            places = (f"#html_log_{tab}", f"#{tab}_gallery_container .progress", f"#script_{tab}_ditail_sentence")
+            shown = {place: self.text(place) for place in places} | {"runs": self.visible(f"#{tab}_interrupt")}
+            raise AssertionError(f"waited 120 s for {what}; the page shows {shown}; {self.severe()}")
+        return found
 
     def paint(self, selector: str, across: float, down: float) -> None:
         """Draw one line over a sketch, from its middle, in parts of its width and height."""

@@ -58,10 +58,15 @@ class Client:
         self.auth = auth
 
     def get(self, path: str, **query: Any) -> Answer:
-        return _answer(requests.get(self.url + path, params=query, auth=self.auth, timeout=TIMEOUT))
+        return self._ask("get", path, params=query)
 
     def post(self, path: str, payload: Any = None) -> Answer:
-        return _answer(requests.post(self.url + path, json=payload or {}, auth=self.auth, timeout=TIMEOUT))
+        return self._ask("post", path, json=payload or {})
+
+    def _ask(self, method: str, path: str, **what: Any) -> Answer:
+        """Uncompressed: packing what a probe has recorded takes the WebUI longer than the record pass."""
+        plain = {"Accept-Encoding": "identity"}
+        return _answer(requests.request(method, self.url + path, headers=plain, auth=self.auth, timeout=TIMEOUT, **what))
 
     def txt2img(self, ditail: list[Any] | dict[str, Any] | None = None, **request: Any) -> Answer:
         """A small picture; ``ditail`` is the arguments' list, or one dict by name."""

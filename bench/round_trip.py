@@ -1,13 +1,16 @@
 """How closely the inversion rules return: invert, sample back with the same UNet, compare.
 
-``python -m bench.round_trip`` uses the golden UNets and prompts (tests/golden): positive scale 1, negative
-scale 0, CFG 1, no injection. It prints a markdown table and writes bench/results/round_trip.csv.
+``python -m bench.round_trip [--levels "DDIM 10" ...] [--out FILE]`` uses the golden UNets and prompts
+(tests/golden): positive scale 1, negative scale 0, CFG 1, no injection. It prints a markdown table and writes
+bench/results/round_trip.csv.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -91,13 +94,13 @@ def round_trip(
     return sample(predict, trajectory.start, levels, Prompts(cond, cond, cond), cfg_scale=1.0), calls
 
 
-def measure() -> list[Result]:
-    """Every rule along every list of levels."""
+def measure(lists: Collection[str], rules: Sequence[tuple[InversionRule, int]] = RULES) -> list[Result]:
+    """Rules with their refinements, along lists of levels by name; the first is what the others are compared with."""
     predictors, cases = golden_unets(), [golden_case(name) for name in CASES]
     results = []
     for name, levels in level_lists(NoiseSchedule.stable_diffusion()).items():
         authors = None
-        for rule, refinements in RULES:
+        for rule, refinements in rules if name in lists else ():
             squares, largest, calls = [], [], 0
             for predict in predictors.values():
                 for case in cases:
@@ -114,8 +117,13 @@ def measure() -> list[Result]:
 
 def main() -> None:
     """Print the table and write the file."""
+    names = list(level_lists(NoiseSchedule.stable_diffusion()))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--levels", nargs="+", choices=names, default=names, help="lists of levels; all if left out")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
     torch.set_num_threads(1)  # the networks are too small for more
-    results = measure()
+    results = measure(args.levels)
     print("| levels | rule | refinements | UNet calls | relative L2 | relative max | times smaller |")
     print("|---|---|---|---|---|---|---|")
     for r in results:
@@ -123,8 +131,8 @@ def main() -> None:
             f"| {r.levels} | {r.rule} | {r.refinements} | {r.unet_calls} | {r.relative_l2:.3f} "
             f"| {r.relative_max:.3f} | {r.times_smaller:.2f} |"
         )
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with args.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Result)])
         writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in astuple(r)] for r in results)

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import flops, memory, webui_speed
+from bench import flops, memory, round_trip, webui_speed
 from bench.shapes import SHAPES
+from ditail_ext.core import InversionRule
 
 MIB = 2**20
 
@@ -72,3 +73,11 @@ def test_counted_flops_of_a_narrow_unet_have_the_arithmetics_order():
     record = found["trajectory cached"] - found["features cached"]
     assert found["first time, recorded every second step"] == pytest.approx(found["first time"] - record / 2)
     assert fast == pytest.approx([0.5 * calls / steps for calls, steps in ((8, 20), (11, 30), (18, 50))])
+
+
+def test_the_authors_round_trip_is_the_one_in_the_table():
+    """Ten levels of the two golden UNets, once with a refinement."""
+    plain, refined = round_trip.measure(["DDIM 10"], [(InversionRule.AUTHORS, 0), (InversionRule.AUTHORS, 1)])
+    assert (plain.unet_calls, refined.unet_calls) == (10, 20)
+    assert plain.relative_l2 == pytest.approx(1.838, rel=1e-3)
+    assert refined.times_smaller == pytest.approx(1.37, abs=0.005)

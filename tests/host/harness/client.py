@@ -66,7 +66,9 @@ class Client:
     def _ask(self, method: str, path: str, **what: Any) -> Answer:
         """Uncompressed: packing what a probe has recorded takes the WebUI longer than the record pass."""
         plain = {"Accept-Encoding": "identity"}
-        return _answer(requests.request(method, self.url + path, headers=plain, auth=self.auth, timeout=TIMEOUT, **what))
+        return _answer(
+            requests.request(method, self.url + path, headers=plain, auth=self.auth, timeout=TIMEOUT, **what)
+        )
 
     def txt2img(self, ditail: list[Any] | dict[str, Any] | None = None, **request: Any) -> Answer:
         """A small picture; ``ditail`` is the arguments' list, or one dict by name."""

@@ -17,11 +17,11 @@ from modules import shared
 from torch import Tensor
 
 from ...core import Level, NoiseSchedule, RowGroups, Scaling
-from ...errors import AggregationError, InjectionError
+from ...errors import AggregationError
 from ..host.model import schedule_of
 from ..host.samplers import LevelReader, SamplerPlan
 from ..target.batch import replace
-from ..target.sampling import Batch, Batches, unannounced
+from ..target.sampling import Batch, Batches, gone_around, unannounced
 from ..timing import Part, TimeSplit
 from .asked import Asked
 from .companions import Companion, Companions
@@ -125,16 +125,27 @@ class AggregatedBatch:
         def run(model: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
             if "callback" in kwargs:
                 kwargs["callback"] = _of_the_target(kwargs["callback"], x.shape[0])
-            with spread_noise(sampler, x, kwargs, groups.spread):
-                rows = function(model, groups.spread(x), *args, **kwargs)
+            try:
+                with spread_noise(sampler, x, kwargs, groups.spread):
+                    rows = function(model, groups.spread(x), *args, **kwargs)
+            except Exception as error:
+                # The host's own denoiser fails at rows that it has no conditions for.
+                if steps.evaluation < 0 and _came_by(error, type(sampler.model_wrap_cfg).forward):
+                    raise gone_around() from error
+                raise
             if steps.evaluation < 0:  # what the rows hold would be taken for merged
-                raise InjectionError(
-                    "Another extension goes around the sampler's denoiser, where the checkpoints are merged; switch "
-                    "it off for this picture."
-                )
+                raise gone_around()
             return groups.finish(rows, clean)
 
         return run
+
+
+def _came_by(error: Exception, function: Any) -> bool:
+    """Whether an error was raised in a function, or in what it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code is not function.__code__:
+        trace = trace.tb_next
+    return trace is not None
 
 
 def _of_the_target(callback: Any, count: int) -> Any:

@@ -20,7 +20,7 @@ from ..host.progress import broken_off
 from ..host.samplers import LevelReader, SamplerPlan
 from ..timing import Part, TimeSplit
 from .kept_region import at_the_source_s_level
-from .sampling import unannounced
+from .sampling import gone_around, unannounced
 from .source_rows import ImageSources, SourceLatent, SourceLatents, require_same_size
 
 START_TOLERANCE = 1e-4
@@ -191,6 +191,8 @@ class InjectedBatch:
         """The wrapped model's ``forward``, which the denoiser calls once or several times an evaluation."""
 
         def replay(rows: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if self._evaluation == 0:  # the denoiser's class was called, not what stands on the object
+                raise gone_around()
             one_source = self._latents.shape[0] == 1
             sources = None if one_source else list(itertools.islice(self._rows, rows.shape[0]))
             self._replays += 1

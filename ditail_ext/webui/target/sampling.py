@@ -95,6 +95,11 @@ def _refuse(error: BaseException, *_: object, **__: object) -> NoReturn:
     raise error
 
 
+def gone_around() -> InjectionError:
+    """What to say where the host samples, and not through what Ditail has put in the way."""
+    return InjectionError("Another extension goes around Ditail's part in sampling; switch it off for this picture.")
+
+
 def unannounced(other: str | None) -> InjectionError:
     """What is said of a picture whose sampler the host never announced.
 
@@ -206,9 +211,7 @@ class TargetSampling:
             return
         # Nobody called our wrapper: another extension has put p.sample back. This runs in a callback of the host,
         # which swallows exceptions, so the sampler itself has to refuse.
-        refusal = visible(
-            InjectionError("Another extension goes around Ditail's part in sampling; switch it off for this picture.")
-        )
+        refusal = visible(gone_around())
         sampler.sample = sampler.sample_img2img = functools.partial(_refuse, refusal)
 
     def failed_to_attach(self, error: Exception) -> None:

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from harness.client import circle, encode
-from harness.grids import NAMES, SHORT, SIZE, cells, grid
+from harness.grids import HIGH, NAMES, SHORT, WIDE, cells, grid
 from harness.models.checkpoints import LORA
 from harness.plot import arguments
 from harness.probe import Probe
@@ -42,11 +42,11 @@ def test_nine_cells_and_the_sheet(webui: WebUI, probe: Probe):
 def test_the_sheet_shows_the_cells_in_their_places(webui: WebUI):
     answer = grid(webui)
     sheet, *made = answer.pictures
-    left, top = sheet.width - 3 * SIZE, sheet.height - 3 * SIZE
+    left, top = sheet.width - 3 * WIDE, sheet.height - 3 * HIGH
     assert left > 0 < top
     for index, cell in enumerate(made):
-        x, y = left + index % 3 * SIZE, top + index // 3 * SIZE
-        assert sheet.crop((x, y, x + SIZE, y + SIZE)).tobytes() == cell.tobytes()
+        x, y = left + index % 3 * WIDE, top + index // 3 * HIGH
+        assert sheet.crop((x, y, x + WIDE, y + HIGH)).tobytes() == cell.tobytes()
     labels = [sheet.crop((left, 0, sheet.width, top)), sheet.crop((0, top, left, sheet.height))]
     assert all(len(label.getcolors() or range(999)) > 2 for label in labels)  # text on plain ground
 
@@ -126,7 +126,7 @@ def test_loras_are_styles_of_the_selected_checkpoint(webui: WebUI, probe: Probe)
 def test_txt2img_with_a_content_picture(webui: WebUI, probe: Probe):
     with unchanged_host(webui):
         probe.reset()
-        made = cells(grid(webui, tab="txt2img", ditail={"picture": encode(circle(SIZE))}))
+        made = cells(grid(webui, tab="txt2img", ditail={"picture": encode(circle())}))
         assert len(set(made)) == 9
         assert len(probe.records().loads) == len(NAMES) - 1
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,3 +95,31 @@ def test_a_fourth_model_and_another_prompt(webui: WebUI, probe: Probe):
         probe.reset()
         cells(grid(webui, NAMES[:2], **change))
         assert samplings(probe) == 4
+
+
+@pytest.fixture
+def trained(webui: WebUI) -> Iterator[Path]:
+    """A checkpoint with a configuration of its own, into whose name somebody trains."""
+    path = webui.checkpoints / "trained.safetensors"
+    for suffix in (".safetensors", ".yaml"):
+        shutil.copyfile(webui.checkpoints / f"beta{suffix}", path.with_suffix(suffix))
+    webui.post("/sdapi/v1/refresh-checkpoints")
+    yield path
+    path.unlink()
+    path.with_suffix(".yaml").unlink()
+    webui.post("/sdapi/v1/refresh-checkpoints")
+
+
+def test_cells_of_a_configuration_that_changed(webui: WebUI, probe: Probe, trained: Path):
+    """``parameterization: v`` beside the file: only the cell in which it has no part is still the grid's."""
+    names = ["alpha.safetensors", trained.name]
+    first = cells(grid(webui, names))
+    trained.with_suffix(".yaml").write_text((webui.checkpoints / "vpred.yaml").read_text())
+    os.utime(trained.with_suffix(".yaml"))
+    probe.reset()
+    second = cells(grid(webui, names))
+    assert samplings(probe) == 3
+    assert [before == after for before, after in zip(first, second, strict=True)] == [True, False, False, False]
+    shutil.rmtree(webui.data / "outputs")
+    webui.post("/ditail/v1/cache/clear")
+    assert cells(grid(webui, names)) == second

@@ -85,7 +85,7 @@ def _request(ditail: list[Any] | dict[str, Any] | None, request: dict[str, Any])
         "prompt": "a red circle",
         "negative_prompt": "blue",
         "width": 128,
-        "height": 128,
+        "height": 64,
         "steps": 6,
         "cfg_scale": 4,
         "seed": 7,
@@ -116,18 +116,19 @@ def alike(first: list[bytes], second: list[bytes]) -> bool:
     return all(difference <= ROUNDING for difference in differences)
 
 
-def circle(size: int = 128, colour: tuple[int, int, int] = (220, 40, 40)) -> Image.Image:
-    """A disc on grey: a picture with structure."""
-    rows, columns = np.mgrid[0:size, 0:size]
-    pixels = np.full((size, size, 3), 128, np.uint8)
-    pixels[(rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 4) ** 2] = colour
+def circle(width: int = 128, height: int = 64, colour: tuple[int, int, int] = (220, 40, 40)) -> Image.Image:
+    """A disc on grey: a picture with structure, of the size that is asked for where a test says nothing."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    pixels = np.full((height, width, 3), 128, np.uint8)
+    radius = min(width, height) / 4
+    pixels[(rows - height / 2) ** 2 + (columns - width / 2) ** 2 < radius**2] = colour
     return Image.fromarray(pixels)
 
 
-def left_half(size: int = 128) -> str:
+def left_half(width: int = 128, height: int = 64) -> str:
     """A mask for inpainting: white, that is regenerated, on the left half; as the API takes pictures."""
-    mask = Image.new("L", (size, size))
-    mask.paste(255, (0, 0, size // 2, size))
+    mask = Image.new("L", (width, height))
+    mask.paste(255, (0, 0, width // 2, height))
     return encode(mask)
 
 

@@ -10,8 +10,8 @@ from .probe import Probe
 from .server import WebUI
 
 NAMES = ["alpha.safetensors", "beta.safetensors", "gamma.safetensors"]
-SIZE = 128
-SHORT = {"steps": 4, "denoising_strength": 1.0}
+WIDE, HIGH = 128, 64
+SHORT = {"steps": 4, "denoising_strength": 1.0, "width": WIDE, "height": HIGH}
 
 
 def grid(webui: WebUI, names: Any = NAMES, loras: Any = "", *, tab: str = "img2img", **more: Any) -> Answer:

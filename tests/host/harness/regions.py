@@ -34,6 +34,7 @@ def inpaint(mask: Image.Image, **more: Any) -> dict[str, Any]:
 def generate(
     webui: WebUI, probe: Probe, ditail: dict[str, Any], watch: str | None = None, *, txt2img: bool = False, **more: Any
 ) -> Records:
+    more = {"height": 128, **more}  # the masks here are square
     probe.reset(watch=watch)
     answer = (webui.txt2img if txt2img else webui.img2img)(ditail, **more)
     assert answer.status == 200, answer.body

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from harness.installed import NEIGHBOURS
 from harness.neighbours import Ask, apart
 from harness.probe import Records
 from harness.server import WebUI
@@ -17,6 +18,15 @@ KEPT = ["forward", "cross_attention", "hook", "cat"]
 WAYS = [*KEPT, "linear_class"]
 """With a replaced class nothing of the target's is kept: it may change from one call to the next."""
 REFUSED = ["block", "self_attention", "apply_model"]
+
+
+BEFORE, AFTER = NEIGHBOURS
+IN_TURN = pytest.mark.parametrize(
+    ("ditail", "neighbour"),
+    [(BETA, BEFORE), (BETA, AFTER), (SAME, AFTER), pytest.param(SAME, BEFORE, marks=pytest.mark.slow)],
+    indirect=["neighbour"],
+    ids=["beta-before", "beta-after", "same-after", "same-before"],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +46,7 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return len(one) == len(other) > 0 and all((a == b).all() for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("ditail", [BETA, SAME], ids=["beta", "same"])
+@IN_TURN
 @pytest.mark.parametrize("way", WAYS)
 def test_both_effects_and_nothing_of_it_in_the_source(webui: WebUI, ask: Ask, way: str, ditail: dict[str, str]):
     plain, _ = ask(None)
@@ -51,7 +61,7 @@ def test_both_effects_and_nothing_of_it_in_the_source(webui: WebUI, ask: Ask, wa
     assert sum(call.output is None for call in beside.calls) == sum(call.output is None for call in records.calls) > 0
 
 
-@pytest.mark.parametrize("ditail", [BETA, SAME], ids=["beta", "same"])
+@IN_TURN
 @pytest.mark.parametrize("way", [*WAYS, *REFUSED])
 def test_what_is_left_behind_does_not_enter_the_next_inversion(
     webui: WebUI, ask: Ask, way: str, ditail: dict[str, str]
@@ -76,7 +86,7 @@ def test_what_is_kept_serves_with_and_without_a_neighbour(ask: Ask, way: str):
     assert apart(both, alone) > 2
 
 
-@pytest.mark.parametrize("ditail", [BETA, SAME], ids=["beta", "same"])
+@IN_TURN
 def test_a_vae_that_somebody_tiles_encodes_the_sources_picture_and_is_told_from_others(
     webui: WebUI, ask: Ask, ditail: dict[str, str]
 ):

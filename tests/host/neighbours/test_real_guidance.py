@@ -36,7 +36,7 @@ def incantations(**changed: Any) -> dict[str, Any]:
     return script("Incantations", *values)
 
 
-SQUARE = {"init_images": [encode(circle(256))], "width": 256, "height": 256}
+SQUARE = {"init_images": [encode(circle(256, 256))], "width": 256, "height": 256}
 FREEU_STAGE = [1.4, 0.4, 0.0, 0.5, 0.0, 1.0]
 CASES = {
     "FreeU": Case(script("FreeU", True, 0, 1, 0, "Version 1", *FREEU_STAGE * 3)),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness.client import circle
-from harness.grids import NAMES, SIZE, grid, kept
+from harness.grids import NAMES, WIDE, grid, kept
 from harness.models.checkpoints import LORA
 from harness.pages.browser import browser, missing
 from harness.pages.page import Page, wait
@@ -40,7 +40,7 @@ def test_a_lora_is_added_from_the_list(webui: WebUI):
 
 def test_a_sheets_infotext_selects_the_script_in_the_page(webui: WebUI, tmp_path: Path):
     """Pasted, it fills in the grid's controls, and Generate makes the same grid."""
-    answer = grid(webui, NAMES[:2], [f"{LORA}:0.8"], width=SIZE)
+    answer = grid(webui, NAMES[:2], [f"{LORA}:0.8"], width=WIDE)
     file = tmp_path / "circle.png"
     circle().save(file)
     shutil.rmtree(webui.data / "outputs")

@@ -38,7 +38,7 @@ def inverted(records: Records) -> list[int]:
 
 def test_a_folder_twice(page: Page, probe: Probe, tmp_path: Path):
     for index in range(5):
-        circle(128, (40 * index, 200 - 40 * index, 80)).save(tmp_path / f"{index}.png")
+        circle(128, 128, (40 * index, 200 - 40 * index, 80)).save(tmp_path / f"{index}.png")
     enable(page, "img2img")
     small(page, "img2img")
     page.choose(SOURCE, "beta.safetensors")

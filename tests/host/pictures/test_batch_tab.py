@@ -43,9 +43,9 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     folder.mkdir()
     for number, colour in enumerate(COLOURS):
-        picture = circle(128, colour)
+        picture = circle(128, 128, colour)
         if number == 2:
-            picture.putalpha(circle(128, (255, 255, 255)).convert("L").point(lambda grey: 255 * (grey > 128)))
+            picture.putalpha(circle(128, 128, (255, 255, 255)).convert("L").point(lambda grey: 255 * (grey > 128)))
         picture.save(folder / f"picture {number}.png")
     return folder
 
@@ -237,7 +237,7 @@ def test_twenty_pictures_are_one_load(webui: WebUI, probe: Probe, tab: Img2ImgTa
     folder = tmp_path / "twenty"
     folder.mkdir()
     for number in range(20):
-        circle(128, (240 - 10 * number, 40, 10 * number)).save(folder / f"picture {number:02}.png")
+        circle(128, 128, (240 - 10 * number, 40, 10 * number)).save(folder / f"picture {number:02}.png")
     with unchanged_host(webui):
         probe.reset()
         shown = press(tab, folder)

@@ -91,7 +91,7 @@ BACKGROUND = "#20c060"
 
 def opacity() -> Image.Image:
     """Opaque in the disc, half so in a corner."""
-    mask = circle(128, (255, 255, 255)).convert("L").point(lambda grey: 255 * (grey > 128))
+    mask = circle(128, 128, (255, 255, 255)).convert("L").point(lambda grey: 255 * (grey > 128))
     mask.paste(128, (0, 0, 32, 32))
     return mask
 

@@ -49,7 +49,7 @@ def test_timestep_samplers_keep_the_inverted_latent_under_the_mask(webui: WebUI,
 
 
 def test_content_picture(webui: WebUI, probe: Probe):
-    ditail = {**BETA, "picture": encode(circle(200))}
+    ditail = {**BETA, "picture": encode(circle(200, 200))}
     probe.reset()
     one = webui.txt2img(ditail, width=128, height=192)
     assert one.status == 200, one.body

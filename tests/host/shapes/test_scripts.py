@@ -39,7 +39,7 @@ def test_loopback(webui: WebUI, probe: Probe):
 
 def test_sd_upscale(webui: WebUI, probe: Probe):
     """Each tile is a picture of its own."""
-    run(webui, probe, script_name="SD upscale", script_args=["", 32, 0, 1.0], init_images=[encode(circle(200))])
+    run(webui, probe, script_name="SD upscale", script_args=["", 32, 0, 1.0], init_images=[encode(circle(200, 200))])
     records = probe.records()
     assert len(records.samples) > 1
     assert rows_recorded(probe) == 2 * len(records.samples)

@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {"width": 128, "height": 64, "steps": 4}
 ALTERNATIVE = ["", True, True, "a disc", "", True, 20, True, 1.0, 0.0, False]
 
 
-PICTURE = {"picture": encode(circle(64))}
+PICTURE = {"picture": encode(circle(64, 64))}
 
 
 def said(answer: Answer) -> str:
@@ -71,7 +71,11 @@ class TestTheContent:
             answer = webui.txt2img({**BETA, "picture": picture}, **SMALL)
             return answer.infotext.split("Ditail content: ")[1].split(",")[0]
 
-        hashes = [content(encode(circle(64))), content(encode(circle(64))), content(encode(circle(64, (1, 2, 3))))]
+        hashes = [
+            content(encode(circle(64, 64))),
+            content(encode(circle(64, 64))),
+            content(encode(circle(64, 64, (1, 2, 3)))),
+        ]
         assert hashes[0].startswith("picture ")
         assert hashes[0] == hashes[1] != hashes[2]
 

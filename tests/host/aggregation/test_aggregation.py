@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness.client import circle, left_half
+from harness.client import SQUARE, SQUARE_CIRCLE, circle, left_half
 from harness.mixes import ALPHA, BETA, PROMPT, TAG, ask
 from harness.probe import Probe, Records
 from harness.reference import NEGATIVE, Reference, ddim_path, relative
@@ -65,7 +65,7 @@ def test_alone_it_is_the_core_s(
     webui: WebUI, probe: Probe, model_files: Path, sampler: str, prompt: str, record_property
 ):
     own = {**ALONE, "aggregate_1_prompt": prompt}
-    answer, records = ask(webui, probe, own, route="txt2img", sampler_name=sampler)
+    answer, records = ask(webui, probe, own, route="txt2img", sampler_name=sampler, **SQUARE)
     of_target = [call for call in records.calls if call.checkpoint == ALPHA]
     of_beta = [call for call in records.calls if call.checkpoint == BETA]
     steps = len(of_target)
@@ -80,7 +80,7 @@ def test_alone_it_is_the_core_s(
     distance = relative(sampled(records), wanted)
     record_property("relative distance", distance)
     assert distance < 1e-4
-    plain, _ = ask(webui, probe, {"enabled": False}, route="txt2img", sampler_name=sampler)
+    plain, _ = ask(webui, probe, {"enabled": False}, route="txt2img", sampler_name=sampler, **SQUARE)
     assert answer.pixels != plain.pixels
     assert answer.info["extra_generation_params"]["Ditail seconds"]["aggregate"] > 0
 
@@ -88,10 +88,10 @@ def test_alone_it_is_the_core_s(
 def test_with_injection_it_is_the_core_s(webui: WebUI, probe: Probe, model_files: Path, record_property):
     """All start from the inverted latent; the features go into the target alone."""
     request = {"source_checkpoint": BETA, "aggregate_1": BETA, "aggregation_ratio": 0.7}
-    _, records = ask(webui, probe, request)
+    _, records = ask(webui, probe, request, **SQUARE_CIRCLE)
     reference = Reference(model_files, BETA, ALPHA)
     path, settings = ddim_path(reference), Settings(enabled=True)
-    trajectory = reference.trajectory(circle(), path, settings)
+    trajectory = reference.trajectory(circle(128, 128), path, settings)
     windows = [Window.from_ratio(share, 3) for share in (settings.feature_ratio, settings.attention_ratio)]
     prompts = Prompts(*(reference.target.encode_prompt(text) for text in (PROMPT, NEGATIVE, "")))
     with Injection(reference.target.unet, feature_window=windows[0], attention_window=windows[1]) as injection:
@@ -109,7 +109,7 @@ def test_with_injection_it_is_the_core_s(webui: WebUI, probe: Probe, model_files
     distance = relative(sampled(records), wanted)
     record_property("relative distance", distance)
     assert distance < 1e-4
-    _, injected = ask(webui, probe, {"source_checkpoint": BETA})
+    _, injected = ask(webui, probe, {"source_checkpoint": BETA}, **SQUARE_CIRCLE)
     assert relative(sampled(records), sampled(injected)) > 0.01
 
 

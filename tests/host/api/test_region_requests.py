@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import pytest
 from harness.client import Answer, circle, encode
-from harness.regions import BETA, half, inpaint
+from harness.regions import BETA, half, inpaint, square
 from harness.server import WebUI
 from PIL import Image
 
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.server("held")
 @pytest.mark.parametrize("tab", ["img2img", "txt2img"])
 def test_the_round_trip_of_a_mask(webui: WebUI, tab: str):
     """All but the mask itself is in the infotext; given again, it makes the same picture."""
-    generate: Any = getattr(webui, tab)
-    pictures = {"mask": encode(half())} | ({"picture": encode(circle())} if tab == "txt2img" else {})
+    generate = functools.partial(getattr(webui, tab), **square(txt2img=tab == "txt2img"))
+    pictures = {"mask": encode(half())} | ({"picture": encode(circle(128, 128))} if tab == "txt2img" else {})
     first: Answer = generate({**BETA, **pictures, "region_blur": 9, "feature_start": 0.2, "attention_weight": 0.5})
     assert first.status == 200, first.body
     assert "Ditail region: region mask, Ditail region blur: 9" in first.infotext
@@ -44,9 +45,9 @@ def hash_of(answer: Answer) -> str:
 
 
 def test_the_inpaint_region_pastes_back(webui: WebUI):
-    first = webui.img2img({**BETA, "region": "outside inpaint mask"}, **inpaint(half()))
+    first = webui.img2img({**BETA, "region": "outside inpaint mask"}, **inpaint(half()), **square(txt2img=False))
     assert "Ditail region: outside inpaint mask" in first.infotext
-    again = webui.img2img(infotext=first.infotext, **inpaint(half()))
+    again = webui.img2img(infotext=first.infotext, **inpaint(half()), **square(txt2img=False))
     assert "Ditail region: outside inpaint mask" in again.infotext
 
 
@@ -68,7 +69,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_with_a_region_is_refused(webui: WebUI, tab: str, case: str):
     ditail, says = WRONG[case]
-    picture = {"picture": encode(circle())} if tab == "txt2img" else {}
-    answer = getattr(webui, tab)({**BETA, **ditail, **picture})
+    picture = {"picture": encode(circle(128, 128))} if tab == "txt2img" else {}
+    answer = getattr(webui, tab)({**BETA, **ditail, **picture}, **square(txt2img=tab == "txt2img"))
     assert answer.status == 422, answer.body
     assert says in answer.sentence

@@ -116,6 +116,11 @@ def alike(first: list[bytes], second: list[bytes]) -> bool:
     return all(difference <= ROUNDING for difference in differences)
 
 
+SQUARE: dict[str, Any] = {"width": 128, "height": 128}
+"""Where images are compared with those of another batch: the smaller ones' lowest level normalises two numbers, which
+makes a rounding's difference a hundred times larger."""
+
+
 def circle(width: int = 128, height: int = 64, colour: tuple[int, int, int] = (220, 40, 40)) -> Image.Image:
     """A disc on grey: a picture with structure, of the size that is asked for where a test says nothing."""
     rows, columns = np.mgrid[0:height, 0:width]
@@ -141,3 +146,7 @@ def encode(picture: Image.Image) -> str:
 
 def decode(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text.split(",", 1)[-1]))).convert("RGB")
+
+
+SQUARE_CIRCLE: dict[str, Any] = {**SQUARE, "init_images": [encode(circle(128, 128))]}
+"""Of img2img, for comparison with what the core makes of that picture."""

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .client import encode
+from .client import SQUARE, SQUARE_CIRCLE, encode
 from .probe import Probe, Records
 from .server import WebUI
 
 BETA = {"source_checkpoint": "beta.safetensors"}
 NOWHERE = {**BETA, "feature_ratio": 0.0, "attention_ratio": 0.0}
+
+
+def square(*, txt2img: bool) -> dict[str, Any]:
+    """A request as square as the masks are."""
+    return SQUARE if txt2img else SQUARE_CIRCLE
 
 
 def half(size: tuple[int, int] = (128, 128), bright: int = 255) -> Image.Image:
@@ -34,9 +39,8 @@ def inpaint(mask: Image.Image, **more: Any) -> dict[str, Any]:
 def generate(
     webui: WebUI, probe: Probe, ditail: dict[str, Any], watch: str | None = None, *, txt2img: bool = False, **more: Any
 ) -> Records:
-    more = {"height": 128, **more}  # the masks here are square
     probe.reset(watch=watch)
-    answer = (webui.txt2img if txt2img else webui.img2img)(ditail, **more)
+    answer = (webui.txt2img if txt2img else webui.img2img)(ditail, **{**square(txt2img=txt2img), **more})
     assert answer.status == 200, answer.body
     return probe.records()
 

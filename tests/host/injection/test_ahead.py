@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness.client import Answer
+from harness.client import SQUARE, Answer
 from harness.probe import Call, Probe, Records
 from harness.reference import relative
 from harness.server import WebUI
@@ -73,7 +73,7 @@ def test_inverted_sources_in_fewer_calls(
 ):
     """Both windows end within the run, so that there are two kinds of record passes."""
     ditail = {**BETA, "feature_ratio": 0.9, "attention_ratio": 0.5}
-    request = {"denoising_strength": 1.0, **SAMPLERS[sampler]}
+    request = {"denoising_strength": 1.0, **SQUARE, **SAMPLERS[sampler]}
     rows_at_once(1)
     alone = generate(probe, webui.img2img, ditail, **request)
     rows_at_once(8)
@@ -110,9 +110,9 @@ def test_generated_sources_in_fewer_calls(
     """The recorded run knows which of its latents come next, however often its sampler visits a level."""
     ditail = {**BETA, "feature_ratio": 1.0, "attention_ratio": 1.0}
     rows_at_once(1)
-    alone = generate(probe, webui.txt2img, ditail, sampler_name=sampler)
+    alone = generate(probe, webui.txt2img, ditail, sampler_name=sampler, **SQUARE)
     rows_at_once(32)
-    together = generate(probe, webui.txt2img, ditail, sampler_name=sampler)
+    together = generate(probe, webui.txt2img, ditail, sampler_name=sampler, **SQUARE)
     assert len(recorded(together)) == 1 < len(recorded(alone))
     assert together.rows == alone.rows
     assert same_pictures(together, alone)

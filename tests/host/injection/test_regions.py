@@ -96,7 +96,7 @@ def test_inpainting_keeps_what_it_must_for_each_image_of_a_batch(webui: WebUI, p
 
 
 def test_a_mask_serves_several_pictures_of_a_batch(webui: WebUI, probe: Probe):
-    pictures = [encode(circle()), encode(circle(colour=(20, 200, 60)))]
+    pictures = [encode(circle(128, 128)), encode(circle(128, 128, (20, 200, 60)))]
     both = generate(webui, probe, region(half()), init_images=pictures, batch_size=2)
     for index, picture in enumerate(pictures):
         alone = generate(webui, probe, region(half()), init_images=[picture], seed=7 + index)
@@ -106,7 +106,7 @@ def test_a_mask_serves_several_pictures_of_a_batch(webui: WebUI, probe: Probe):
 @pytest.mark.parametrize("txt2img", [False, True])
 def test_the_mask_is_cut_as_the_picture_is(webui: WebUI, probe: Probe, txt2img: bool):
     wide = Image.new("RGB", (256, 128), "grey")
-    wide.paste(circle(), (64, 0))
+    wide.paste(circle(128, 128), (64, 0))
     mask = half((256, 128))
     cut = [picture.crop((64, 0, 192, 128)) for picture in (wide, mask)]
     found = []
@@ -132,7 +132,7 @@ def test_other_shapes_and_another_size_of_the_mask(webui: WebUI, probe: Probe, s
     [{"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}, {"n_iter": 2}],
 )
 def test_txt2img_with_a_region(webui: WebUI, probe: Probe, request_of: dict[str, Any]):
-    ditail = region(half(), picture=encode(circle()))
+    ditail = region(half(), picture=encode(circle(128, 128)))
     found = generate(webui, probe, ditail, txt2img=True, **request_of)
     assert recorded(found) > 0
     assert all(np.isfinite(latents).all() for latents in found.samples)

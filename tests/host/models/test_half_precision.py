@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness.client import circle
+from harness.client import SQUARE_CIRCLE, circle
 from harness.mixes import ALPHA, BETA
 from harness.probe import Probe
 from harness.reference import Reference, ddim_path, relative
@@ -31,11 +31,11 @@ def test_the_picture_is_the_same_as_in_single_precision(
 ):
     reference, settings = Reference(model_files, BETA, ALPHA), Settings(enabled=True, **changed)
     path = ddim_path(reference)
-    expected = reference.sample(reference.trajectory(circle(), path, settings), path, settings, cfg_scale=4.0)
+    expected = reference.sample(reference.trajectory(circle(128, 128), path, settings), path, settings, cfg_scale=4.0)
     with unchanged_host(webui):
         for _ in range(2):  # with an inversion, and with the kept one
             probe.reset()
-            answer = webui.img2img({"source_checkpoint": BETA, **changed})
+            answer = webui.img2img({"source_checkpoint": BETA, **changed}, **SQUARE_CIRCLE)
             assert answer.status == 200, answer.body
             latent = torch.as_tensor(probe.records().samples[0])
             assert torch.isfinite(latent).all()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness.client import circle
+from harness.client import SQUARE_CIRCLE, circle
 from harness.mixes import ALPHA, BETA, HALFWAY, ask, merge, mixed, plain
 from harness.probe import Probe
 from harness.reference import Reference, ddim_path, relative
@@ -25,7 +25,7 @@ def expected(model_files: Path) -> torch.Tensor:
     """What the core alone makes of the usual request; its weights stay where they are."""
     reference = Reference(model_files, BETA, ALPHA)
     path = ddim_path(reference)
-    trajectory = reference.trajectory(circle(), path, SETTINGS)
+    trajectory = reference.trajectory(circle(128, 128), path, SETTINGS)
     return reference.sample(trajectory, path, SETTINGS, cfg_scale=4.0)
 
 
@@ -34,7 +34,7 @@ def test_the_picture_is_the_same(webui: WebUI, probe: Probe, expected: torch.Ten
     with unchanged_host(webui):
         for _ in range(2):
             probe.reset()
-            assert webui.img2img({"source_checkpoint": BETA}).status == 200
+            assert webui.img2img({"source_checkpoint": BETA}, **SQUARE_CIRCLE).status == 200
             assert relative(probe.records().samples[0], expected) < 1e-4
 
 

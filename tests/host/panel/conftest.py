@@ -28,5 +28,5 @@ def page(window: Page) -> Page:
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     file = tmp_path / "circle.png"
-    circle().save(file)
+    circle(128, 128).save(file)
     return file

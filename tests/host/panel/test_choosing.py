@@ -82,7 +82,7 @@ def made_by_beta(webui: WebUI, tmp_path: Path) -> Path:
 def with_text(file: Path, text: str) -> Path:
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", f"{text}, Sampler: Euler, Seed: 1, Size: 128x128")
-    circle().save(file, pnginfo=info)
+    circle(128, 128).save(file, pnginfo=info)
     return file
 
 

@@ -54,7 +54,7 @@ def test_the_three_pictures_of_img2img(page: Page, webui: WebUI, picture: Path, 
     content, alone, result = saved(page, "img2img")
     strength = float(infotext.split("Denoising strength: ")[1].split(",")[0])
     request = {
-        "init_images": [encode(circle())],
+        "init_images": [encode(circle(128, 128))],
         "negative_prompt": "",
         "steps": 5,
         "seed": seed,
@@ -69,7 +69,7 @@ def test_the_three_pictures_of_img2img(page: Page, webui: WebUI, picture: Path, 
     assert result.tobytes() == decode(whole.body["images"][0]).convert("RGB").tobytes()
     assert alone.tobytes() == decode(bare.body["images"][0]).convert("RGB").tobytes()
     assert alone.tobytes() != result.tobytes()
-    assert content.tobytes() == circle().convert("RGB").resize((SIDE, SIDE)).tobytes()
+    assert content.tobytes() == circle(128, 128).convert("RGB").resize((SIDE, SIDE)).tobytes()
     assert page.severe() == []
 
 

@@ -42,7 +42,7 @@ def test_a_sheets_infotext_selects_the_script_in_the_page(webui: WebUI, tmp_path
     """Pasted, it fills in the grid's controls, and Generate makes the same grid."""
     answer = grid(webui, NAMES[:2], [f"{LORA}:0.8"], width=WIDE)
     file = tmp_path / "circle.png"
-    circle().save(file)
+    circle(128, 128).save(file)
     shutil.rmtree(webui.data / "outputs")
     with browser() as driver:
         page = Page(driver, webui.url)

@@ -59,7 +59,7 @@ def test_a_folder_twice(page: Page, probe: Probe, tmp_path: Path):
 
 
 def test_a_drawing_by_the_mouse(page: Page, probe: Probe, tmp_path: Path):
-    circle().save(tmp_path / "circle.png")
+    circle(128, 128).save(tmp_path / "circle.png")
     enable(page, "img2img")
     small(page, "img2img")
     page.choose(SOURCE, "beta.safetensors")

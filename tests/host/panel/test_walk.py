@@ -36,7 +36,7 @@ def test_a_picture_of_the_webui_s_own(person: Callable[[str], Person], webui: We
     info = PngImagePlugin.PngInfo()
     hashed = next(model["hash"] for model in webui.get("/sdapi/v1/sd-models").body if model["model_name"] == "beta")
     info.add_text("parameters", f"a disc\nSteps: 5, Sampler: Euler, CFG scale: 4, Model hash: {hashed}, Model: beta")
-    circle().save(tmp_path / "made.png", pnginfo=info)
+    circle(128, 128).save(tmp_path / "made.png", pnginfo=info)
     someone = person("img2img")
     someone.page.upload("#img2img_image", tmp_path / "made.png")
     someone.tick()

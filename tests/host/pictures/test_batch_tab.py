@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness.client import circle, encode
+from harness.client import SQUARE, circle, encode
 from harness.pages.tab import BATCH, Img2ImgTab, Shown
 from harness.probe import Probe, Records
 from harness.server import WebUI
@@ -65,7 +65,7 @@ def press(tab: Img2ImgTab, folder: Path, ditail: dict[str, Any] | None = None, *
 
 def alone(webui: WebUI, file: Path, ditail: dict[str, Any] | None = None, **request: Any) -> bytes:
     """What one request makes of a file."""
-    answer = webui.img2img(ditail or BETA, init_images=[encode(Image.open(file))], **request)
+    answer = webui.img2img(ditail or BETA, init_images=[encode(Image.open(file))], **{**SQUARE, **request})
     assert answer.status == 200, answer.body
     return answer.pixels[0]
 
@@ -122,7 +122,9 @@ def test_batch_size_and_count_invert_each_picture_once(
     expected = set()
     for picture in pictures:
         request = {"batch_size": 2, "n_iter": 2, "init_images": [encode(Image.open(picture))]}
-        expected |= set(webui.img2img(BETA, sampler_name="Euler a", **request).pixels[-4:])  # the first is a grid
+        expected |= set(
+            webui.img2img(BETA, sampler_name="Euler a", **SQUARE, **request).pixels[-4:]
+        )  # the first is a grid
     together = probe.records()
     webui.post("/ditail/v1/cache/clear")
     probe.reset()
@@ -154,7 +156,7 @@ def test_each_picture_has_its_own_mask(webui: WebUI, tab: Img2ImgTab, folder: Pa
         mask = encode(Image.open(masks / picture.name))
         assert shown.pixels[number] == alone(webui, picture, inside, mask=mask, **request)
         kept = slice(96, 128) if number == 0 else slice(0, 32)
-        found, given = (np.asarray(image)[:, kept].astype(int) for image in (shown.pictures[number], circle()))
+        found, given = (np.asarray(image)[:, kept].astype(int) for image in (shown.pictures[number], circle(128, 128)))
         assert abs(found - given).max() <= 1  # grey beside every disc
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness.client import Answer, circle, encode
+from harness.client import SQUARE, Answer, circle, encode
 from harness.pages.tab import IMG2IMG, INPAINT_SKETCH, SKETCH, Img2ImgTab, as_upload
 from harness.probe import Probe
 from harness.reference import relative
@@ -26,7 +26,7 @@ def tab(webui: WebUI) -> Img2ImgTab:
 
 def drawn() -> Image.Image:
     """The red circle with a line drawn over it."""
-    picture = circle()
+    picture = circle(128, 128)
     ImageDraw.Draw(picture).line((16, 20, 110, 60), fill=(20, 40, 230), width=12)
     return picture
 
@@ -41,7 +41,7 @@ def ask(webui: WebUI, probe: Probe, picture: Image.Image, **request: Any) -> tup
     """One img2img request: its answer, and what was inverted for it."""
     webui.post("/ditail/v1/cache/clear")
     probe.reset()
-    answer = webui.img2img(BETA, init_images=[encode(picture)], **request)
+    answer = webui.img2img(BETA, init_images=[encode(picture)], **{**SQUARE, **request})
     assert answer.status == 200, answer.body
     return answer, inverted(probe)
 
@@ -50,7 +50,7 @@ def test_a_sketch_is_inverted_with_the_drawing_on_it(webui: WebUI, probe: Probe,
     shown = tab.press(SKETCH, BETA, img2img_sketch=drawn())
     begun = inverted(probe)
     composed, expected = ask(webui, probe, drawn())
-    _, undrawn = ask(webui, probe, circle())
+    _, undrawn = ask(webui, probe, circle(128, 128))
     assert shown.pixels == composed.pixels
     assert relative(begun, expected) == 0
     assert relative(begun, undrawn) > 0.01
@@ -60,14 +60,14 @@ def test_a_sketch_is_inverted_with_the_drawing_on_it(webui: WebUI, probe: Probe,
 def test_an_inpaint_sketch_is_inverted_with_the_drawing_and_masked_by_it(
     webui: WebUI, probe: Probe, tab: Img2ImgTab, region: str
 ):
-    for picture in (circle(), drawn()):
+    for picture in (circle(128, 128), drawn()):
         tab.change("inpaint_sketch", as_upload(picture))
     shown = tab.press(INPAINT_SKETCH, {**BETA, "region": region}, inpaint_sketch=drawn())
     begun = inverted(probe)
     # The host softens the drawing's edges before it lays it over the picture.
-    mask = Image.fromarray(np.any(np.asarray(drawn()) != np.asarray(circle()), axis=-1).astype(np.uint8) * 255)
+    mask = Image.fromarray(np.any(np.asarray(drawn()) != np.asarray(circle(128, 128)), axis=-1).astype(np.uint8) * 255)
     soft = ImageFilter.GaussianBlur(MASK_BLUR)
-    composed = Image.composite(drawn().filter(soft), circle(), mask.filter(soft))
+    composed = Image.composite(drawn().filter(soft), circle(128, 128), mask.filter(soft))
     webui.post("/ditail/v1/cache/clear")
     probe.reset()
     answer = webui.img2img(
@@ -77,12 +77,13 @@ def test_an_inpaint_sketch_is_inverted_with_the_drawing_and_masked_by_it(
         mask_blur=MASK_BLUR,
         inpainting_fill=1,
         inpaint_full_res=False,
+        **SQUARE,
     )
     assert shown.pixels == answer.pixels, shown.log
     assert relative(begun, inverted(probe)) == 0
     kept = np.asarray(shown.pictures[0])[96:].astype(int)
-    assert abs(kept - np.asarray(circle())[96:].astype(int)).max() <= 1
-    _, undrawn = ask(webui, probe, circle())
+    assert abs(kept - np.asarray(circle(128, 128))[96:].astype(int)).max() <= 1
+    _, undrawn = ask(webui, probe, circle(128, 128))
     assert relative(begun, undrawn) > 0.01
 
 
@@ -98,10 +99,10 @@ def opacity() -> Image.Image:
 
 def transparent(mode: str) -> Image.Image:
     if mode == "P":
-        picture = circle().quantize(2)
+        picture = circle(128, 128).quantize(2)
         picture.info["transparency"] = picture.getpixel((0, 0))
         return picture
-    picture = circle().convert(mode.removesuffix("A"))
+    picture = circle(128, 128).convert(mode.removesuffix("A"))
     picture.putalpha(opacity())
     return picture
 
@@ -132,8 +133,8 @@ def test_a_transparent_picture_is_inverted_on_the_chosen_background(webui: WebUI
 def test_a_transparent_content_picture_lies_on_the_chosen_background(webui: WebUI, probe: Probe, mode: str):
     with options(webui, {"img2img_background_color": BACKGROUND}):
         pictures = []
-        for content in (transparent(mode), flat(transparent(mode), BACKGROUND), circle()):
-            answer = webui.txt2img({**BETA, "picture": encode(content)})
+        for content in (transparent(mode), flat(transparent(mode), BACKGROUND), circle(128, 128)):
+            answer = webui.txt2img({**BETA, "picture": encode(content)}, **SQUARE)
             assert answer.status == 200, answer.body
             pictures.append(answer.pixels)
     assert pictures[0] == pictures[1]

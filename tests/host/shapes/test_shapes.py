@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness.client import circle, encode
+from harness.client import SQUARE, circle, encode
 from harness.probe import Probe, Records
 from harness.reference import relative
 from harness.server import WebUI
@@ -26,10 +26,10 @@ def generate(webui: WebUI, probe: Probe, ditail: dict[str, Any] | None = None, *
 
 @pytest.mark.parametrize("sampler", ["DDIM", "Euler", "Euler a", "DPM++ 2M SDE"])
 def test_each_image_of_a_batch_is_as_alone(webui: WebUI, probe: Probe, sampler: str):
-    batches = generate(webui, probe, batch_size=3, n_iter=2, sampler_name=sampler)
+    batches = generate(webui, probe, batch_size=3, n_iter=2, sampler_name=sampler, **SQUARE)
     images = [image for batch in batches.samples for image in batch]
     for index in range(6):
-        alone = generate(webui, probe, seed=7 + index, sampler_name=sampler)
+        alone = generate(webui, probe, seed=7 + index, sampler_name=sampler, **SQUARE)
         assert relative(images[index], alone.samples[0][0]) < 1e-4
     assert all(call.rows == 1 for call in batches.calls if call.output is None)
 
@@ -98,9 +98,9 @@ def test_shape(webui: WebUI, probe: Probe, shape: str):
 
 def test_several_pictures_in_one_batch(webui: WebUI, probe: Probe):
     pictures = [encode(circle()), encode(circle(colour=(20, 200, 60)))]
-    both = generate(webui, probe, init_images=pictures, batch_size=2)
+    both = generate(webui, probe, init_images=pictures, batch_size=2, **SQUARE)
     for index, picture in enumerate(pictures):
-        alone = generate(webui, probe, init_images=[picture], seed=7 + index)
+        alone = generate(webui, probe, init_images=[picture], seed=7 + index, **SQUARE)
         assert relative(both.samples[0][index], alone.samples[0][0]) < 1e-4
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness.client import SQUARE
 from harness.generated import BETA, EVERYWHERE, SAMPLERS, ask, clear, plain, recorded
 from harness.probe import Probe
 from harness.reference import relative
@@ -39,13 +40,13 @@ def test_the_trajectory_is_the_sources_own_run_bit_for_bit(webui: WebUI, probe: 
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "DPM++ 2M SDE", "DPM adaptive"])
 def test_each_image_of_a_batch_is_as_alone(webui: WebUI, probe: Probe, sampler: str):
-    size = {"batch_size": 1 if sampler == "DPM adaptive" else 2, "n_iter": 2}
+    size = {"batch_size": 1 if sampler == "DPM adaptive" else 2, "n_iter": 2, **SQUARE}
     clear(webui)
     _, together = ask(webui, probe, BETA, sampler_name=sampler, **size)
     images = [image for batch in together.samples for image in batch]
     for index, image in enumerate(images):
         clear(webui)
-        _, alone = ask(webui, probe, BETA, sampler_name=sampler, seed=7 + index)
+        _, alone = ask(webui, probe, BETA, sampler_name=sampler, seed=7 + index, **SQUARE)
         assert relative(image, alone.samples[0][0]) < 1e-4
     assert relative(images[0], images[1]) > 0.1
 

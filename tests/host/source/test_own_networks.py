@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.client import circle
+from harness.client import SQUARE_CIRCLE, circle
 from harness.probe import Probe
 from harness.reference import Reference, relative
 from harness.server import WebUI
@@ -35,11 +35,11 @@ def gamma_vae(webui: WebUI, model_files: Path) -> Iterator[str]:
 @pytest.mark.parametrize("source", ["beta.safetensors", "same as target"])
 def test_source_vae(webui: WebUI, probe: Probe, model_files: Path, gamma_vae: str, source: str):
     with unchanged_host(webui):
-        answer = webui.img2img({"source_checkpoint": source, "source_vae": gamma_vae})
+        answer = webui.img2img({"source_checkpoint": source, "source_vae": gamma_vae}, **SQUARE_CIRCLE)
         assert answer.status == 200, answer.body
         assert f"Ditail source VAE: {gamma_vae}" in answer.infotext
         encoded = Reference(model_files, "gamma.safetensors", "alpha.safetensors").source.encode_picture(
-            to_tensor(circle())
+            to_tensor(circle(128, 128))
         )
         first = next(call for call in probe.records().calls if not call.sampling)
         assert relative(first.x, encoded) < 1e-5

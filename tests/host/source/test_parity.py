@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness.client import circle
+from harness.client import SQUARE_CIRCLE, circle
 from harness.probe import Probe, Records
 from harness.reference import Reference, automatic_path, ddim_path, relative
 from harness.server import WebUI
@@ -21,7 +21,7 @@ PATHS = {"DDIM": ddim_path, "Euler": automatic_path}
 def generate(webui: WebUI, probe: Probe, source: str, **request: object) -> Records:
     webui.post("/ditail/v1/cache/clear")
     probe.reset()
-    answer = webui.img2img({"source_checkpoint": source}, **request)
+    answer = webui.img2img({"source_checkpoint": source}, **SQUARE_CIRCLE, **request)
     assert answer.status == 200, answer.body
     return probe.records()
 
@@ -40,7 +40,7 @@ def test_parity(
     file = f"{target}.safetensors" if source == "same as target" else source
     reference = Reference(model_files, file, f"{target}.safetensors")
     path = PATHS[sampler](reference)
-    trajectory = reference.trajectory(circle(), path, SETTINGS)
+    trajectory = reference.trajectory(circle(128, 128), path, SETTINGS)
     first = next(call for call in records.calls if call.sampling and call.rows == 2)
     for row in first.x:
         assert relative(row, trajectory.start[0]) < 1e-5
@@ -56,7 +56,7 @@ def test_a_source_loaded_in_place(webui: WebUI, probe: Probe, model_files: Path)
     records = generate(webui, probe, "twin.safetensors", override_settings=override)
     assert records.loads[-2:] == ["twin.ckpt", "twin.safetensors"]
     reference = Reference(model_files, "twin.safetensors", "alpha.safetensors")
-    start = reference.trajectory(circle(), ddim_path(reference), SETTINGS).start
+    start = reference.trajectory(circle(128, 128), ddim_path(reference), SETTINGS).start
     first = next(call for call in records.calls if call.sampling and call.rows == 2)
     assert first.checkpoint == "twin.ckpt"
     assert relative(first.x[0], start[0]) < 1e-5

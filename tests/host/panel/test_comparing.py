@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from harness.client import circle, decode, encode
+from harness.client import SQUARE, SQUARE_CIRCLE, circle, decode
 from harness.pages.browser import missing
 from harness.pages.page import Page, wait
 from harness.pages.panel import enable, generate, small
@@ -54,7 +54,7 @@ def test_the_three_pictures_of_img2img(page: Page, webui: WebUI, picture: Path, 
     content, alone, result = saved(page, "img2img")
     strength = float(infotext.split("Denoising strength: ")[1].split(",")[0])
     request = {
-        "init_images": [encode(circle(128, 128))],
+        **SQUARE_CIRCLE,
         "negative_prompt": "",
         "steps": 5,
         "seed": seed,
@@ -83,7 +83,7 @@ def test_of_generated_content_the_source_s_picture_is_the_first(page: Page, webu
     compare(page, "txt2img")
     content, alone, _ = saved(page, "txt2img")
     request = {"steps": 5, "seed": seed, "cfg_scale": 7, "negative_prompt": "", "sampler_name": "DDIM"}
-    request |= {"scheduler": "Automatic"}
+    request |= {"scheduler": "Automatic", **SQUARE}
     shown = webui.txt2img({"source_checkpoint": "beta.safetensors", "show_content": True}, **request)
     plain = webui.txt2img(**request)
     assert content.tobytes() == decode(shown.body["images"][1]).convert("RGB").tobytes()

@@ -18,6 +18,11 @@ const picture = gradioApp().querySelector(arguments[0] + ' img');
 return picture !== null && picture.complete && picture.naturalWidth > 0;
 """
 
+UNSIZED = """
+return [...gradioApp().querySelectorAll(arguments[0])].some((one) => one.width === 300 && one.height === 150);
+"""
+"""A canvas's size before the picture under it has come; painted then, that is the mask's."""
+
 SET_VALUE = """
 const input = gradioApp().querySelector(arguments[0]);
 input.value = arguments[1];
@@ -151,6 +156,7 @@ class Page:
     def _canvas(self, by: str, selector: str) -> Any:
         """The sketch's uppermost layer, which takes the mouse."""
         found = [element for element in self.driver.find_elements(by, selector) if element.size["width"] > 0]
+        found = [] if self.run(UNSIZED, selector) else found
         return max(found, key=lambda element: int(element.value_of_css_property("z-index") or 0), default=None)
 
     def value(self, selector: str) -> Any:

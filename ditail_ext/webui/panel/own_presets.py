@@ -89,6 +89,16 @@ def name_of(values: dict[str, Any]) -> str:
     return next((name for name in choices()[:-1] if preset_values(name) == wanted), CUSTOM)
 
 
+def listed(shown: str, values: dict[str, Any]) -> str:
+    """What the list is to say beside these settings, if it shows this.
+
+    A list that names a preset never becomes another's name at once: one that was just chosen has yet to set its
+    settings, and a list that says the old one again could not be told the new one.
+    """
+    name = name_of(values)
+    return name if shown in (name, CUSTOM) else CUSTOM
+
+
 def chosen(name: str, *settings: Any) -> list[Any]:
     """The settings' values of a preset, or those that they have."""
     return list(settings) if name == CUSTOM else list(preset_values(name).values())

@@ -17,7 +17,7 @@ from ..request.pictures import MASK, PICTURE
 from .controls import in_panel
 from .jobs import TOLD, Jobs
 from .layout import Panel, badge
-from .own_presets import CUSTOM, name_of
+from .own_presets import listed
 
 _QUIET = {"show_progress": False, "queue": False}
 
@@ -77,8 +77,7 @@ class Wiring:
     def _say(self, facts: str, preset: str, *values: Any) -> tuple[str, str, Any]:
         """The sentence, the badge and the preset that the settings are: HTML twice, and an update.
 
-        A list that is right is left alone: the person may have chosen another entry while this is on its way. A list
-        that names a preset never becomes another's name at once: one that was just chosen has yet to set its settings.
+        A list that is right is left alone: the person may have chosen another entry while this is on its way.
         """
         named = from_panel(values)
         try:
@@ -87,8 +86,7 @@ class Wiring:
         except DitailError as error:
             return f'<p class="ditail-warning">{html.escape(str(error))}</p>', badge(""), gr.update()
         shown = said.badge if settings.enabled else ""
-        name = name_of(named)
-        name = name if preset in (name, CUSTOM) else CUSTOM
+        name = listed(preset, named)
         return in_html(said, self._tab), badge(shown), gr.update() if name == preset else gr.update(value=name)
 
     def _origin(self, panel: Panel) -> None:

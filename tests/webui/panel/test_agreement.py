@@ -194,3 +194,14 @@ def test_the_routes_demand_what_the_hosts_do(host: SimpleNamespace):
 
 def test_without_the_hosts_api_there_are_no_routes(host: SimpleNamespace):
     assert routes(host, [SimpleNamespace(path="/")]) == []
+
+
+def test_a_preset_that_was_just_chosen_is_not_unsaid(host: SimpleNamespace):
+    """Its settings come a moment later; until then those of the one before are there."""
+    own = host.load("panel.own_presets")
+    defaults = {name: setting.default for name, setting in TABLE.items()}
+    generated = {**defaults, "layer_profile": "full", "feature_ratio": 0.6, "attention_ratio": 0.6}
+    assert own.listed("balanced", generated) == "as set below"
+    assert own.listed("as set below", generated) == "generated content"
+    assert own.listed("generated content", generated) == "generated content"
+    assert own.listed("generated content", {**generated, "feature_ratio": 0.3}) == "as set below"

@@ -6,7 +6,7 @@ import math
 import statistics
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .timing import Part, TimeSplit
@@ -72,6 +72,11 @@ class Rates:
         if not known or not all(known.values()):
             return None
         return sum(statistics.median(values) * wanted[name] for name, values in known.items())
+
+    def told(self, work: Work) -> str:
+        """The time as one says it; where no load was ever measured, as all models waited in memory, without them."""
+        whole, rest = self.seconds(work), self.seconds(replace(work, loads=0))
+        return in_words(whole) if whole is not None or rest is None else f"{in_words(rest)} and the loads"
 
     def forget(self) -> None:
         """As if nothing had been made yet."""

@@ -66,7 +66,7 @@ def grid_cost(checkpoints: Sequence[str] | None, loras: str | None, steps: int, 
     loads = f"{count - 1} to {most} loads of a checkpoint" if count > 1 else "no load of a checkpoint"
     selected = ", one more where the selected one is none of them" if count else ""
     work = f"{side} x {side} = {side * side} pictures, {side} times a source's part, {loads}{selected}"
-    time = rates.in_words(rates.last.seconds(Work(side * side, side, most, steps, pixels)))
+    time = rates.last.told(Work(side * side, side, most, steps, pixels))
     return f"<p>{work}: {time}. Kept cells are not made again.</p>"
 
 
@@ -85,7 +85,7 @@ def plot_cost(axes: Sequence[Axis], *, enabled: bool, steps: int, pixels: int) -
     work = (
         f"{pictures} pictures with Ditail, up to {sources} times a source's part, up to {loads} loads of a checkpoint"
     )
-    time = rates.in_words(rates.last.seconds(Work(pictures, sources, loads, steps, pixels)))
+    time = rates.last.told(Work(pictures, sources, loads, steps, pixels))
     switched = (
         "" if enabled or not ours else " Its [Ditail] axis switches Ditail on; the panel's other settings apply."
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness.client import circle
 from harness.pages.browser import missing
-from harness.pages.page import Page, wait
+from harness.pages.page import Page, ask, wait
 from harness.pages.panel import control, says
 from harness.pages.person import Person
 from harness.server import WebUI
@@ -122,7 +122,8 @@ def test_a_grid(person: Callable[[str], Person], picture: Path):
     assert "Script: Ditail grid" in someone.generate()
     assert (someone.clicks, someone.decisions) == (6, 1)
     someone.page.set("#img2img_steps input[type=number]", 10)
-    wait(lambda: ": about " in someone.page.text(cost), "the time, from the run that was", 30)
+    told = ask(lambda: "about" in (text := someone.page.text(cost)) and text, 30)
+    assert told, f"no time, from the run that was, in: {someone.page.text(cost)}"
 
 
 def test_paste_back(person: Callable[[str], Person]):

@@ -61,6 +61,8 @@ def test_nothing_is_told_of_what_was_never_measured(cost: ModuleType):
     cost.rates.last.learn(times, SimpleNamespace(steps=20, width=10, height=10), 1)
     assert cost.rates.last.seconds(cost.Work(1, 0, 0, 20, 100)) == pytest.approx(10)
     assert cost.rates.last.seconds(cost.Work(1, 1, 0, 20, 100)) is None
+    assert cost.rates.last.told(cost.Work(1, 1, 2, 20, 100)) == "the time is told after a first generation"
+    assert cost.rates.last.told(cost.Work(3, 0, 2, 20, 100)) == "about 30 s and the loads"
 
 
 def test_one_slow_run_among_many_does_not_count(cost: ModuleType):

@@ -122,7 +122,7 @@ WEBUI = {
     "rates": {"timing"},
     "request": set(),
     "host": {"timing", "options"},
-    "cache": set(),
+    "cache": {"host"},
     "shown": set(),
     "failure": {"cache", "request"},
     "source": {"host", "cache", "options", "timing", "shown"},

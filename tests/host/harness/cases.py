@@ -57,7 +57,7 @@ SCHEDULERS = (
 
 CASES = {
     **{f"picture, {name}": _of(sampler_name=name) for name in SAMPLERS},
-    **{f"picture, {name}": _of(sampler_name="Euler", scheduler=name) for name in SCHEDULERS},
+    **{f"picture, scheduler {name}": _of(sampler_name="Euler", scheduler=name) for name in SCHEDULERS},
     **{f"generated, {name}": _of("txt2img", sampler_name=name) for name in SAMPLERS},
     "given picture": _of("txt2img", GIVEN),
     "source is target": _of(ditail={}),

@@ -11,6 +11,9 @@ from .installed import PROBE, REPOSITORY
 NARROW = REPOSITORY / "tests" / "host" / "narrow"
 """Lets a host that tells checkpoints by their sizes load the narrow ones."""
 
+NARROW_FORGE = REPOSITORY / "tests" / "host" / "narrow_forge"
+"""The same for Forge, whose loader is another."""
+
 _ALL = (
     *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--skip-install", "--api"),
     *("--no-download-sd-model", "--do-not-download-clip"),
@@ -60,7 +63,7 @@ HOSTS = {
         "FORGE_DIR",
         "forge",
         (*_ALL, "--always-cpu", "--all-in-fp32", "--vae-in-fp32", "--clip-in-fp32", "--attention-pytorch"),
-        (),
+        (PROBE, NARROW_FORGE),
     ),
 }
 

@@ -15,8 +15,18 @@ MIX = {**BETA, "mix_checkpoint": "delta.safetensors", "mix_weight": 0.5}
 GIVEN = {**BETA, "picture": encode(circle())}
 LORA = "a red circle <lora:tiny:1>"
 BOTH = "a red circle AND a blue square :0.7"
-HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6, "hr_cfg": 4}
-"""``hr_cfg`` is reForge's own; its API takes 1 for it where nothing is said."""
+HIRES = {
+    "enable_hr": True,
+    "hr_scale": 1.5,
+    "hr_upscaler": "Latent",
+    "denoising_strength": 0.6,
+    "hr_cfg": 4,
+    "hr_additional_modules": ["Use same choices"],
+}
+"""``hr_cfg`` is reForge's and Forge's own; their APIs take 1 for it where nothing is said.
+
+The last is Forge's, whose API fails without.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,10 @@ class Case:
         """The answer, with some of the arguments changed."""
         ask = client.img2img if self.tab == "img2img" else client.txt2img
         return ask({**self.ditail, **ditail}, **self.request)
+
+    def without(self, name: str) -> Case:
+        """The same request with one of the host's parameters left out."""
+        return Case(self.tab, self.ditail, {key: value for key, value in self.request.items() if key != name})
 
 
 def _of(tab: str = "img2img", ditail: Mapping[str, Any] = BETA, **request: Any) -> Case:
@@ -88,6 +102,9 @@ CASES = {
     "region": _of(ditail={**BETA, "region": "region mask", "mask": left_half()}),
 }
 """By name; none has a mask, for the WebUI's encoder draws what lies outside of it anew for each request."""
+
+OTHERWISE = {"forge": {"tiling": "Forge makes no pictures that tile: it notes the wish and goes on without"}}
+"""What a host does otherwise by itself, Ditail or not, and why: the picture cannot be the WebUI's."""
 
 MASKED = {"mask": left_half(), "inpainting_fill": 1, "mask_blur": 0}
 MASKED_SAMPLERS = ("DDIM", "PLMS", "UniPC")

@@ -30,6 +30,7 @@ class Host:
         folder: in the home folder, where the variable is not set.
         flags: of its command line.
         extensions: copied into its data folder beside Ditail.
+        to_itself: it has to be told to serve its own folder, where its data folder is another.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Host:
     folder: str
     flags: tuple[str, ...]
     extensions: tuple[Path, ...] = (PROBE,)
+    to_itself: bool = False
 
     @property
     def missing(self) -> str:
@@ -64,6 +66,7 @@ HOSTS = {
         "forge",
         (*_ALL, "--always-cpu", "--all-in-fp32", "--vae-in-fp32", "--clip-in-fp32", "--attention-pytorch"),
         (PROBE, NARROW_FORGE),
+        to_itself=True,
     ),
 }
 

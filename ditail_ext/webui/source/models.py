@@ -111,6 +111,10 @@ def load_target(info: Any, vae: str | None) -> None:
     """
     try:
         make_target(info)
+        kind = kinds.of(shared.sd_model)
+        if kind.loads_alone:
+            kind.reload(info)
+            return
         with sd_models.SkipWritingToConfig():
             sd_models.reload_model_weights(info=info)
         if sd_vae.loaded_vae_file != vae:

@@ -182,7 +182,7 @@ class InjectedBatch:
             if self._replays == replayed and denoiser.inner_model is wrapped and not broken_off():
                 raise InjectionError(
                     "This WebUI's sampler, or another extension, goes around the model that Ditail injects into; use "
-                    "AUTOMATIC1111's WebUI 1.10 or reForge, or switch that extension off."
+                    "AUTOMATIC1111's WebUI 1.10, reForge or Forge, or switch that extension off."
                 )
             return result
 

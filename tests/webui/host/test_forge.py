@@ -98,7 +98,7 @@ def forge(host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Si
     contents: dict[str, dict[str, Any]] = {
         "backend": {},
         "backend.loader": {"load_torch_file": read},
-        "backend.memory_management": {"current_loaded_models": []},
+        "backend.memory_management": {"current_loaded_models": [], "get_torch_device": lambda: torch.device("cpu")},
         "backend.modules": {},
         "backend.modules.k_prediction": {
             "Prediction": Prediction,
@@ -191,6 +191,15 @@ def test_a_source_s_prompts_leave_no_notes(forge: SimpleNamespace):
         model.current_lora_hash = "another"
     assert notes.last_extra_generation_params == {"TI": "of the target"}  # type: ignore[attr-defined]
     assert model.current_lora_hash == "[]"
+
+
+def test_the_source_s_own_vae_stays_where_it_has_networks_of_its_own(forge: SimpleNamespace):
+    model = engine()
+    another = model.forge_objects.vae = VAE()
+    with forge.kinds.of(model).without_networks(model):
+        assert model.forge_objects.vae is another
+        assert model.forge_objects.unet is model.forge_objects_original.unet
+    assert model.forge_objects.vae is another
 
 
 def test_another_model_is_looked_at_and_has_what_the_host_notes_on_its_own(forge: SimpleNamespace):

@@ -62,7 +62,8 @@ class Forge(Patched):
         module = vae.first_stage_model
         with _posterior_means(module):
             encoded = [vae.encode(picture[None].movedim(1, -1)) for picture in pictures]
-        return torch.cat([module.process_in(latent) for latent in encoded]).float()
+        latents = torch.cat([module.process_in(latent) for latent in encoded])
+        return latents.to(memory_management.get_torch_device(), torch.float32)
 
     @contextmanager
     def without_networks(self, model: Any) -> Iterator[None]:
@@ -154,6 +155,16 @@ class Forge(Patched):
         model.sd_checkpoint_info, model.filename = info, info.filename
         model.sd_model_hash = info.calculate_shorthash()
         return model
+
+    def reload(self, info: Any) -> None:
+        """By the host's function, which does nothing where it is loaded."""
+        data = sd_models.model_data
+        data.forge_loading_parameters = {**data.forge_loading_parameters, "checkpoint_info": info}
+        sd_models.forge_model_reload()
+
+    def is_packed(self, model: Any) -> bool:
+        """In NF4, FP4 or GGUF."""
+        return not isinstance(real(model).storage_dtype, torch.dtype)
 
     def options_of_load(self) -> Any:
         """The VAE and text encoders that are put into every checkpoint, and the numbers that its UNet is kept in."""

@@ -52,6 +52,14 @@ class Hijacked:
         """Not to be called: the host's loader makes each model the loaded one."""
         raise NotImplementedError
 
+    def reload(self, info: Any) -> None:
+        """Not to be called: the host has a function for it."""
+        raise NotImplementedError
+
+    def is_packed(self, model: Any) -> bool:
+        """Never: in 8 bits a weight is a tensor like others."""
+        return False
+
     def options_of_load(self) -> Any:
         """None that the host's options do not name."""
         return None

@@ -118,8 +118,9 @@ class Patched:
         """As it was loaded. Whoever makes it ready within merges nothing, or what came within."""
         before = {name: getattr(model, name) for name in _GROUPS}
         try:
-            model.forge_objects = model.forge_objects_original.shallow_copy()
-            model.forge_objects_after_applying_lora = model.forge_objects_original.shallow_copy()
+            bare = model.forge_objects_original.shallow_copy()
+            bare.vae = model.forge_objects.vae  # it may be another for the source's time
+            model.forge_objects, model.forge_objects_after_applying_lora = bare, bare.shallow_copy()
             model.current_lora_hash = str([])
             yield
         finally:

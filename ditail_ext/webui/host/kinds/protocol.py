@@ -131,6 +131,12 @@ class Kind(Protocol):
             look: is shown the weights as they are read.
         """
 
+    def reload(self, info: Any) -> None:
+        """Make a checkpoint the loaded one again, where :attr:`loads_alone`."""
+
+    def is_packed(self, model: Any) -> bool:
+        """Whether the UNet's weights are kept in a form that cannot be computed with."""
+
     def options_of_load(self) -> Any:
         """What, beside a checkpoint's file and the host's options, makes another model of it; as JSON."""
 

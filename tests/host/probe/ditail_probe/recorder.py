@@ -107,9 +107,11 @@ class Recorder:
 RECORDER = Recorder()
 
 
-def pack(tensor: torch.Tensor | None) -> str | None:
+def pack(tensor: torch.Tensor | list[torch.Tensor] | None) -> str | None:
     if tensor is None:
         return None
+    if isinstance(tensor, list):  # pictures that the host has decoded already
+        tensor = torch.stack(tensor)
     buffer = io.BytesIO()
     np.save(buffer, tensor.detach().float().cpu().numpy())
     return base64.b64encode(buffer.getvalue()).decode("ascii")

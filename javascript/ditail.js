@@ -14,6 +14,7 @@
     const find = (selector) => gradioApp().querySelector(selector);
     const value = (selector) => find(selector)?.value ?? "";
     const number = (selector) => Number(value(`${selector} input[type=number]`)) || 0;
+    const target = () => value("#setting_sd_model_checkpoint input, .model_selection input"); // the latter is Forge's
     const panel = (tab) => find(`#script_${tab}_ditail_enabled`);
     const box = (tab) => panel(tab)?.querySelector(".input-accordion-checkbox");
 
@@ -21,12 +22,14 @@
         if (tab === "txt2img") return find("#script_txt2img_ditail_picture img");
         const names = ["img2img_image", "img2img_sketch", "img2maskimg", "inpaint_sketch", "img_inpaint_base"];
         const place = names[get_tab_index("mode_img2img")];
-        return place ? find(`#${place} img, #${place} canvas`) : panel(tab); // the Batch tab has a folder of them
+        if (!place) return panel(tab); // the Batch tab has a folder of them
+        if (find(`#${place} .forge-image-container`)) return find(`#${place} .forge-image[src]`); // Forge's own editor
+        return find(`#${place} img, #${place} canvas`);
     }
 
     function facts(tab) {
         const known = {
-            target: value("#setting_sd_model_checkpoint input"),
+            target: target(),
             picture: picture(tab) !== null,
             prompt: value(`#${tab}_prompt textarea`).trim() !== "",
             steps: number(`#${tab}_steps`),
@@ -51,7 +54,7 @@
         const sizes = ["steps", "width", "height", "denoising_strength"].map((name) => number(`#${tab}_${name}`));
         const source = picture(tab)?.src ?? "";
         const seen = `${source.length}:${source.slice(-64)}`;
-        const same = controls[0].startsWith("same as target") ? value("#setting_sd_model_checkpoint input") : "";
+        const same = controls[0].startsWith("same as target") ? target() : "";
         return JSON.stringify([controls, main, sizes, seen, same, value(`#${tab}_sampling input`)]);
     }
 

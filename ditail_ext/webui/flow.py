@@ -13,6 +13,7 @@ from . import notes
 from .aggregation.asked import Asked, find_further, refuse_what_cannot_merge
 from .aggregation.merged import AggregatedBatches
 from .host import foreign, kinds
+from .host.beside.loaded import loaded_model
 from .host.checkpoints import check_file, check_pair, find_source, find_vae
 from .host.model import schedule_of, unet_of
 from .host.preparation import Preparation, generated_frame, prepare_img2img, prepare_txt2img
@@ -46,7 +47,7 @@ def settle_models(p: Any) -> None:
     """
     named = sd_models.checkpoint_aliases.get(p.override_settings.get("sd_model_checkpoint"))
     models.trim()
-    loaded = sd_models.model_data.sd_model
+    loaded = loaded_model()
     if loaded is not None:
         foreign.remember_classes(loaded)  # the attention optimisation may be another since it was loaded
     wanted = named or sd_models.select_checkpoint()

@@ -173,7 +173,14 @@ def _fakes() -> dict[str, dict[str, Any]]:
     plot = SimpleNamespace(AxisOption=AxisOption, axis_options=[AxisOption("Steps", int, None)])
     script = SimpleNamespace(script_class=type("Script", (), {"__module__": "xyz_grid.py"}), module=plot)
     return {
-        "sd_models": {"checkpoints_list": listed, "checkpoint_aliases": aliases, "list_models": lambda: None},
+        "sd_models": {
+            "checkpoints_list": listed,
+            "checkpoint_aliases": aliases,
+            "list_models": lambda: None,
+            "model_data": SimpleNamespace(sd_model=None, loaded_sd_models=[]),
+        },
+        "devices": {},
+        "sd_hijack": {},
         "sd_vae": {"vae_dict": {"sharp.vae.pt": "/x"}, "refresh_vae_list": lambda: None},
         "infotext_utils": {"PasteField": PasteField},
         "ui_common": {"create_refresh_button": lambda *args: made.append(args), "made": made},

@@ -13,6 +13,7 @@ from ...errors import DitailError
 from ...settings import AGGREGATION_ALONE, AUTOMATIC, Settings
 from ..aggregation.asked import find_further
 from ..cache import memory as cache
+from ..host.beside.loaded import loaded_model
 from ..host.checkpoints import check_file, check_pair, find_source
 from ..host.samplers import adds_noise
 from ..source.models import is_in_memory
@@ -91,7 +92,7 @@ def _target(facts: Mapping[str, Any]) -> Any:
 
 
 def _is_loaded(info: Any) -> bool:
-    loaded = sd_models.model_data.sd_model
+    loaded = loaded_model()
     return loaded is not None and loaded.sd_checkpoint_info.filename == info.filename
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...core import Level, NoiseSchedule
 from ...errors import AggregationError, CheckpointError
-from ..host import foreign, networks
+from ..host import foreign, kinds, networks
 from ..host.beside.loaded import notes_restored
 from ..host.beside.second_model import SecondModel
 from ..host.model import precision, schedule_of
@@ -122,7 +122,7 @@ class Companions:
 def _alone(model: Any) -> Iterator[None]:
     """A model's computing as it would alone: averaged weights, if it has any, and nothing of other extensions."""
     with ExitStack() as stack:
-        stack.enter_context(model.ema_scope())
+        stack.enter_context(kinds.of(model).averaged(model))
         stack.enter_context(foreign.set_aside(model))
         yield
 

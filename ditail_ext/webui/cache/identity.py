@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from modules import sd_models, shared
 
+from ..host import kinds
+
 Identity = list[Any]
 """As JSON."""
 
@@ -34,7 +36,9 @@ def remember(model: Any) -> None:
     It calls it after another VAE was loaded, too, and for a model that it only takes again. Then the weights are the
     same as before, and so is what they were loaded from, whatever the file is now.
     """
-    digest = _digest_of({name: _own_weight(layer) for name, layer in model.model.named_modules()})
+    unet = kinds.of(model).unet(model)
+    layers = unet.named_modules() if unet is not None else ()  # a model that will be refused
+    digest = _digest_of({name: _own_weight(layer) for name, layer in layers})
     known = _loaded.get(model)
     if known is None or known[0] != digest or known[1][0][0] != _place(model.sd_checkpoint_info.filename):
         _loaded[model] = digest, of_checkpoint(model.sd_checkpoint_info)
@@ -51,7 +55,9 @@ def of_model(model: Any) -> Identity:
 def of_checkpoint(info: Any) -> Identity:
     """What the host would load for a checkpoint: the file, the configuration beside it, or what it keeps of it."""
     path = Path(info.filename)
-    return [of_file(path) or [_place(path)], of_file(path.with_suffix(".yaml")), _in_main_memory(info)]
+    known = [of_file(path) or [_place(path)], of_file(path.with_suffix(".yaml")), _in_main_memory(info)]
+    beside = kinds.of(sd_models.model_data.sd_model).options_of_load()
+    return known if beside is None else [*known, beside]
 
 
 def of_file(path: Path | str | None) -> Identity | None:

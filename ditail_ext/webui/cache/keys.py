@@ -10,9 +10,10 @@ import hashlib
 import json
 from typing import Any
 
-from modules import devices, sd_hijack, shared
+from modules import devices, sd_models, shared
 
 from ... import __version__
+from ..host import kinds
 
 KEY = "key"
 """Of a cached thing's metadata: its key, for whoever depends on the thing."""
@@ -91,7 +92,7 @@ def key_of(kind: str, **facts: Any) -> str:
 
 def embeddings_now() -> list[list[str]]:
     """Textual inversions by name and content: a prompt may use any of them."""
-    known = sd_hijack.model_hijack.embedding_db.word_embeddings
+    known = kinds.of(sd_models.model_data.sd_model).embeddings(sd_models.model_data.sd_model)
     return sorted([name, str(getattr(embedding, "shorthash", ""))] for name, embedding in known.items())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modules import sd_vae, shared
+from modules import shared
 from PIL import Image
 
 from ...settings import SAME_AS_TARGET, Settings
@@ -19,6 +19,7 @@ from ..aggregation.asked import further_files
 from ..cache import identity
 from ..cache.keys import key_of
 from ..host import networks
+from ..host.other_vae import resolved_vae
 from ..host.tags import strip_tags
 from ..request.arguments import OVERRIDES, Request
 from ..target.mix import mix_file
@@ -125,7 +126,7 @@ def _identity(style: Style) -> list[Any]:
     style.info.calculate_shorthash()  # the host does so before it loads, too, and remembers it
     checkpoint = identity.of_checkpoint(style.info)
     file = style.info.sha256 or checkpoint[0]
-    vae = sd_vae.resolve_vae(style.info.filename).vae
+    vae = resolved_vae(style.info)
     lora = networks.files_of(strip_tags(style.tag)[1])
     return [file, checkpoint[1:], identity.of_file(vae), style.tag, lora]
 

@@ -18,6 +18,8 @@ from modules import sd_models, sd_vae
 from ...errors import CheckpointError
 from ...setting import shown
 from ...settings import AUTOMATIC, SAME_AS_TARGET
+from . import kinds
+from .other_vae import resolved_vae
 
 _UNET = "model.diffusion_model."
 _FIRST_LAYER = _UNET + "input_blocks.0.0.weight"
@@ -171,7 +173,7 @@ def require_vae(info: Any, vae: str | None, *, has_vae: bool | None) -> None:
     Raises:
         CheckpointError: there is none.
     """
-    if has_vae is False and vae is None and sd_vae.resolve_vae(info.filename).vae is None:
+    if has_vae is False and vae is None and resolved_vae(info) is None:
         raise CheckpointError(f"source_vae: '{info.title}' has no VAE of its own; choose a source VAE.")
 
 
@@ -204,7 +206,7 @@ def check_loaded(info: Any, model: Any, target_model: Any, argument: str = SOURC
     Raises:
         CheckpointError: it is of a kind that Ditail cannot use, or of another family than the target.
     """
-    unet = getattr(model.model, "diffusion_model", None)
+    unet = kinds.of(model).unet(model)
     channels = getattr(unet, "in_channels", 4)
     if unet is None or getattr(model, "is_sd3", False):
         raise CheckpointError(f"{argument}: '{info.title}' holds no UNet that Ditail knows; {_REFUSAL}.")

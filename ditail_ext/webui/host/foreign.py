@@ -22,9 +22,11 @@ from typing import Any
 from modules import paths_internal, sd_hijack_unet
 from torch import nn
 
+from . import kinds
+
 _FORWARDS = ("forward", "_forward")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_OURS, _THE_HOST_S = "ditail_ext", ("modules", "torch")
+_OURS, _THE_HOST_S = "ditail_ext", ("modules", "torch", "backend")
 """Top-level packages whose hooks stay; the host's only where no extension's function is inside."""
 
 
@@ -34,8 +36,8 @@ _ORIGINALS: weakref.WeakKeyDictionary[type, dict[str, Callable[..., Any]]] = wea
 
 def remember_classes(model: Any) -> None:
     """Look at the classes of a model's layers; to be called when nobody is in the middle of a request."""
-    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
-    if unet is None:  # a host that will be refused
+    unet = kinds.of(model).unet(model)
+    if unet is None:  # a model, or a host, that will be refused
         return
     for owner, name in _class_forwards(unet):
         if not _is_of_an_extension(vars(owner)[name]):
@@ -129,7 +131,8 @@ def name_of(function: Any) -> str:
 
 
 def _unet_of(model: Any) -> nn.Module:
-    unet: nn.Module = model.model.diffusion_model
+    unet = kinds.of(model).unet(model)
+    assert unet is not None, "refused before"
     return unet
 
 
@@ -194,7 +197,7 @@ def _is_foreign_forward(module: nn.Module, name: str) -> bool:
 
 def _replaced_functions() -> list[str]:
     """Names in the host's stand-in for ``torch`` that are set on the instance: the host has them on the class."""
-    return list(vars(sd_hijack_unet.th))
+    return list(vars(sd_hijack_unet.th)) if hasattr(sd_hijack_unet, "th") else []  # Forge has none
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def schedule_of(model: Any) -> NoiseSchedule:
 
     Downcast to half precision, neighbours may be equal; those are told apart far below that precision.
     """
-    table = model.alphas_cumprod.detach().cpu().to(torch.float64)
+    table = kinds.of(model).alpha_bars(model).detach().cpu().to(torch.float64)
     apart = torch.arange(len(table), dtype=torch.float64) * 1e-12
     return NoiseSchedule(table * (1.0 - apart) if bool((table.diff() >= 0).any()) else table)
 
@@ -82,6 +82,7 @@ def encode_prompt(model: Any, prompt: str, *, negative: bool, width: int, height
     Of a prompt that changes over the steps the last form counts, because it describes the finished picture; the
     parts of an ``AND`` are read as one prompt.
     """
+    kinds.of(model).before_encoding(model)
     texts = prompt_parser.SdConditioning([_joined(prompt)], is_negative_prompt=negative, width=width, height=height)
     with devices.autocast():
         schedule = prompt_parser.get_learned_conditioning(model, texts, max(steps, 1))[0]
@@ -121,7 +122,7 @@ def encode_picture(model: Any, pictures: Tensor) -> Tensor:
         PictureError: the VAE computed something that is not a number.
     """
     latent = kinds.of(model).encode(model, pictures, devices.dtype_vae)
-    safer = _safer_precision()
+    safer = _safer_precision() if getattr(model, "first_stage_model", None) is not None else None
     if safer is not None and not bool(latent.isfinite().all()):
         logger.info("The VAE computed something that is not a number; encoding once more in %s", safer)
         try:

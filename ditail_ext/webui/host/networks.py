@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from modules import devices, extra_networks, sd_hijack, sd_models, shared
+from modules import devices, extra_networks, sd_models, shared
 
 from ...errors import SettingsError
 from . import kinds
@@ -118,7 +118,8 @@ def _activate(tags: Mapping[str, Sequence[Any]], argument: str) -> None:
                 argument,
                 f"{argument}: the WebUI knows no networks of kind '{kind}'; take the tag out.",
             )
-        comments = len(sd_hijack.model_hijack.comments)
+        noted = kinds.of(sd_models.model_data.sd_model).notes(sd_models.model_data.sd_model)
+        comments = len(noted.comments)
         try:
             network.activate(nobody, list(params))
         except AttributeError as error:  # reForge's Lora extension trips over a name that it does not know
@@ -126,7 +127,7 @@ def _activate(tags: Mapping[str, Sequence[Any]], argument: str) -> None:
                 argument,
                 f"{argument}: a network of its tags could not be found; take the tag out or correct its name.",
             ) from error
-        complaints = sd_hijack.model_hijack.comments[comments:]
+        complaints = noted.comments[comments:]
         if complaints:
             said = "; ".join(complaints)
             raise SettingsError(argument, f"{argument}: {said}; take the network's tag out.")
@@ -164,6 +165,9 @@ def active_now() -> list[list[Any]]:
         # when it was read, and not what its file is now
         read = getattr(network, "mtime", None) or _changed(getattr(network.network_on_disk, "filename", None))
         found.append([network.name, read, *strengths])
+    merged = kinds.of(sd_models.model_data.sd_model).merged_networks(sd_models.model_data.sd_model)
+    if merged is not None:
+        found.append([merged])
     for network in shared.loaded_hypernetworks:
         found.append(
             [network.name, _changed(getattr(network, "filename", None)), getattr(network, "multiplier", None)]

@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from modules import images, processing, sd_hijack, sd_samplers, shared
+from modules import images, processing, sd_samplers, shared
 from PIL import Image
 from torch import Tensor
 
 from ...errors import PictureError
+from . import kinds
 
 LATENT_RESIZE = 3
 """The host's resize mode "just resize (latent upscale)": the latent is resized in place of the picture."""
@@ -97,7 +98,8 @@ def prepare_img2img(p: Any) -> Preparation:
         raise PictureError("There is no picture to start from; give one.")
     dry = copy.copy(p)
     dry.extra_generation_params = dict(p.extra_generation_params)
-    comments = list(sd_hijack.model_hijack.comments)
+    noted = kinds.of(p.sd_model).notes(p.sd_model)
+    comments = list(noted.comments)
     try:
         with _broken_off_at_encoding():
             type(p).init(dry, p.all_prompts, p.all_seeds, p.all_subseeds)
@@ -106,7 +108,7 @@ def prepare_img2img(p: Any) -> Preparation:
     else:
         raise RuntimeError("the host prepared its pictures without encoding them")
     finally:
-        sd_hijack.model_hijack.comments[:] = comments
+        noted.comments[:] = comments
     latents = p.resize_mode == LATENT_RESIZE
     size = (p.height // processing.opt_f, p.width // processing.opt_f) if latents else None
     distinct = len(p.init_images) if len(p.init_images) > 1 else 1

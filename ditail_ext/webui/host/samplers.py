@@ -65,8 +65,8 @@ class LevelReader:
 
     def __init__(self, sampler: Any, schedule: NoiseSchedule) -> None:
         self._wrap = sampler.model_wrap_cfg.inner_model
-        self._schedule = schedule
         self.in_timesteps = not hasattr(self._wrap, "sigma_to_t")
+        self._schedule = _walked(self._wrap, schedule) if self.in_timesteps else schedule
 
     def __call__(self, value: float) -> Level:
         """The level of a timestep or a sigma; its timestep is what the UNet is told by the host."""
@@ -75,6 +75,18 @@ class LevelReader:
         table = self._wrap.sigmas
         timestep = float(self._wrap.sigma_to_t(torch.tensor([value], device=table.device, dtype=table.dtype)))
         return Level(timestep, self._schedule.at_sigma(value).alpha_bar)
+
+
+def _walked(wrap: Any, schedule: NoiseSchedule) -> NoiseSchedule:
+    """The schedule along which a timestep sampler walks.
+
+    Forge notes it where it makes the sampler; in img2img that is before it puts zero terminal SNR in force.
+    """
+    table = getattr(getattr(wrap, "inner_model", None), "alphas_cumprod", None)
+    if table is None:
+        return schedule
+    noted = table.detach().cpu().to(torch.float64)
+    return schedule if torch.allclose(noted, schedule.alpha_bar, rtol=1e-5, atol=0.0) else NoiseSchedule(noted)
 
 
 def plan_sampler(p: Any, sampler: Any, schedule: NoiseSchedule, *, img2img: bool) -> SamplerPlan:

@@ -39,6 +39,12 @@ PICTURES = {
 }
 """Label and help of the arguments that are pictures."""
 
+UNPAINTED = (
+    "Of the picture's proportions: where it is white, all is injected, where black, nothing, where grey, in part. "
+    "Paint it in a program of your own; this page has no brush for it."
+)
+"""The region mask's help where pictures cannot be painted on."""
+
 WORDS = {SAME_AS_TARGET: SAME_AS_TARGET_SHOWN, "authors": "as published"}
 """What the panel calls a value that a newcomer would not understand; in the API and the infotext it is itself."""
 
@@ -121,6 +127,11 @@ def picture(name: str, elem_id: ElemId, **more: Any) -> Any:
         elem_id=elem_id(name),
         **more,
     )
+
+
+def can_paint() -> bool:
+    """Whether pictures can be painted on: gradio 4 has an editor for that, and its pictures no tools."""
+    return not hasattr(gr, "ImageEditor")
 
 
 def note(text: str, elem_id: str | None = None) -> Any:

@@ -120,8 +120,8 @@ class _Asked:
     @classmethod
     def of(cls, given: Sequence[Any], *, in_mask: bool) -> _Asked:
         picture, masked, prompt, negative, width, height, steps, *values = given
-        if in_mask and isinstance(masked, dict):
-            picture = masked.get("image")
+        if in_mask and masked is not None:
+            picture = masked.get("image") if isinstance(masked, dict) else masked  # in Forge it is the picture itself
         settings = Settings.from_mapping(from_panel(values))
         question = Question.of(picture, (prompt, negative), (int(width), int(height)), settings)
         return cls(question, settings, int(steps))

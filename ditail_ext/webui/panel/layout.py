@@ -15,7 +15,7 @@ from ...settings import TABLE
 from ..cache import memory as cache
 from ..request.arguments import ARGUMENTS
 from ..request.pictures import MASK, PICTURE
-from .controls import PICTURES, ElemId, control, in_panel, note, picture, reset, unsaved
+from .controls import PICTURES, UNPAINTED, ElemId, can_paint, control, in_panel, note, picture, reset, unsaved
 from .own_presets import PresetControls
 from .paste import paste
 
@@ -57,7 +57,7 @@ class Said:
         comparison_words: where, or what is in the way.
         origin: what the picture says of its origin.
         use_origin: takes that.
-        paint: puts the tab's picture under the region mask; ``None`` in txt2img.
+        paint: puts the tab's picture under the region mask; ``None`` in txt2img, and where it cannot be painted on.
     """
 
     sentence: Any
@@ -203,12 +203,13 @@ def _words(name: str, elem_id: ElemId) -> Any:
 
 
 def _mask(controls: dict[str, Any], said: dict[str, Any], elem_id: ElemId, *, is_img2img: bool) -> None:
-    if is_img2img:
+    if is_img2img and can_paint():
         said["paint"] = gr.Button(
             "Paint on this picture", size="sm", elem_classes=["ditail-small"], elem_id=elem_id("paint")
         )
-    controls[MASK] = picture(MASK, elem_id, tool="sketch", brush_color="#ffffff")
-    note(PICTURES[MASK][1])
+    tools = {"tool": "sketch", "brush_color": "#ffffff"} if can_paint() else {}
+    controls[MASK] = picture(MASK, elem_id, **tools)
+    note(PICTURES[MASK][1] if can_paint() else UNPAINTED)
 
 
 def _clear_button(elem_id: ElemId) -> None:

@@ -14,7 +14,7 @@ from ..advice.sentence import Said, say
 from ..advice.situation import read_facts, situation_of
 from ..request.arguments import from_panel
 from ..request.pictures import MASK, PICTURE
-from .controls import in_panel
+from .controls import can_paint, in_panel
 from .jobs import TOLD, Jobs
 from .layout import Panel, badge
 from .own_presets import listed
@@ -23,6 +23,9 @@ _QUIET = {"show_progress": False, "queue": False}
 
 _FACTS = "(facts, ...rest) => [window.ditailFacts ? ditailFacts('%s') : facts, ...rest]"
 """What the page knows goes along; without ``javascript/ditail.js`` nothing does."""
+
+_CANVAS = "logical_image_background"
+"""Class of the control with the picture of Forge's editor; the page draws it in a piece of HTML made just before."""
 
 HOST = {
     True: ("img2img_image", "img2maskimg", "generation_info_img2img", *(f"img2img_{name}" for name in TOLD)),
@@ -38,6 +41,7 @@ class Wiring:
         self._img2img = is_img2img
         self._tab = "img2img" if is_img2img else "txt2img"
         self._host: dict[str, Any] = {}
+        self._canvas: str | None = None
         self._panel: Panel | None = None
 
     def panel_is(self, panel: Panel) -> None:
@@ -46,8 +50,13 @@ class Wiring:
 
     def host_has(self, component: Any) -> None:
         """The host has made a control of its own; to be called where it is made, within the page."""
-        if component.elem_id in HOST[self._img2img]:
-            self._host[component.elem_id] = component
+        name = component.elem_id
+        if _CANVAS in (getattr(component, "elem_classes", None) or ()):
+            name, self._canvas = self._canvas, None
+        elif name in HOST[self._img2img] and isinstance(component, gr.HTML):
+            name, self._canvas = None, name
+        if name in HOST[self._img2img]:
+            self._host[name] = component
         self._join()
 
     def _join(self) -> None:
@@ -105,7 +114,7 @@ class Wiring:
     def _region(self, panel: Panel) -> None:
         controls = panel.by_name
         region, mask = controls["region"], controls[MASK]
-        for event in (mask.upload, mask.edit):
+        for event in (mask.upload, *([mask.edit] if can_paint() else [])):
             event(fn=_region_with_mask, inputs=[region], outputs=[region], **_QUIET)
         if panel.said.paint is not None:
             panel.said.paint.click(

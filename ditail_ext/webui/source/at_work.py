@@ -15,9 +15,9 @@ from torch import Tensor
 from ...errors import CheckpointError
 from ..cache import identity
 from ..cache.memory import features
-from ..host import foreign, networks
+from ..host import foreign, kinds, networks
 from ..host.checkpoints import require_vae
-from ..host.other_vae import another_vae
+from ..host.other_vae import another_vae, resolved_vae
 from ..host.progress import SourceProgress
 from ..host.vae_tiles import tiled_as, tiles_of
 from ..timing import Part, TimeSplit
@@ -95,7 +95,7 @@ def _model_of(source: Source, times: TimeSplit, *, needs_vae: bool) -> Iterator[
         with ExitStack() as stack:
             with times.part(Part.MOVE):
                 model = stack.enter_context(second.at_work())
-            stack.enter_context(model.ema_scope())
+            stack.enter_context(kinds.of(model).averaged(model))
             yield model
     finally:
         give_back(second)
@@ -140,5 +140,5 @@ def vae_of(info: Any) -> str | None:
     if shared.sd_model.sd_checkpoint_info.filename == info.filename:
         file: str | None = sd_vae.loaded_vae_file
     else:
-        file = sd_vae.resolve_vae(info.filename).vae
+        file = resolved_vae(info)
     return file if file is not None and Path(file).is_file() else None

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from modules import devices, processing, sd_hijack, sd_samplers, shared
+from modules import devices, processing, sd_samplers, shared
 from PIL import Image
 from torch import Tensor
 
@@ -105,7 +105,7 @@ class ContentGenerator:
         run = host_request(self._p, list(batch.values()), model)
         with _networks_of(run, next(iter(batch.values()))):
             run.setup_conds()
-            run.extra_generation_params.update(sd_hijack.model_hijack.extra_generation_params)
+            run.extra_generation_params.update(kinds.of(model).notes(model).extra_generation_params)
             with kinds.of(model).schedule_of(run, model):
                 sampler = sd_samplers.create_sampler(run.sampler_name, model)
                 noise = run.rng.next()

@@ -13,9 +13,12 @@ from ...errors import CheckpointError
 from ..cache import identity
 from ..cache.keys import key_of, options_now
 from ..cache.memory import models
+from ..host import kinds
+from ..host.beside.loaded import held_models, loaded_model
 from ..host.beside.second_model import SecondModel, exchange, held_by_host, load_beside
 from ..host.beside.unloadable import first_line
 from ..host.checkpoints import SOURCE, check_loaded
+from ..host.other_vae import resolved_vae
 from ..options import model_bytes
 from ..timing import Part, TimeSplit
 
@@ -66,7 +69,7 @@ def _held_by_host(info: Any) -> SecondModel | None:
 
 def give_back(second: SecondModel) -> None:
     """Let a model wait for the next picture, if the budget allows; else it is released. The host keeps its own."""
-    if second.model in sd_models.model_data.loaded_sd_models:
+    if second.model in held_models():
         return
     # By what it was made of: its file may have changed since.
     key = _key(identity.of_model(second.model), getattr(second.model, "loaded_vae_file", None))
@@ -75,7 +78,7 @@ def give_back(second: SecondModel) -> None:
 
 def _wanted(info: Any) -> str:
     """The key of the model that the host would make of a checkpoint now."""
-    return _key(identity.of_checkpoint(info), sd_vae.resolve_vae(info.filename).vae)
+    return _key(identity.of_checkpoint(info), resolved_vae(info))
 
 
 def _key(source: identity.Identity, vae: str | None) -> str:
@@ -87,8 +90,10 @@ def make_target(info: Any) -> None:
 
     The model that was loaded waits in its place. Where none waits, or the host holds one itself, the host loads.
     """
-    loaded = sd_models.model_data.sd_model
-    if loaded is None or loaded.sd_checkpoint_info.filename == info.filename or held_by_host(info) is not None:
+    loaded = loaded_model()
+    if loaded is None or not kinds.of(loaded).exchanges:
+        return
+    if loaded.sd_checkpoint_info.filename == info.filename or held_by_host(info) is not None:
         return
     waiting = cast("SecondModel | None", models.take(_wanted(info)))
     if waiting is None:
@@ -106,6 +111,10 @@ def load_target(info: Any, vae: str | None) -> None:
     """
     try:
         make_target(info)
+        kind = kinds.of(shared.sd_model)
+        if kind.loads_alone:
+            kind.reload(info)
+            return
         with sd_models.SkipWritingToConfig():
             sd_models.reload_model_weights(info=info)
         if sd_vae.loaded_vae_file != vae:
@@ -149,7 +158,7 @@ def budget() -> int:
 
 def trim() -> None:
     """Release what memory has become too short for, and models of another family than the target's."""
-    target = sd_models.model_data.sd_model
+    target = loaded_model()
     if target is not None:
         sdxl = bool(getattr(target, "is_sdxl", False))
         models.release_unless(lambda held: bool(cast("SecondModel", held).model.is_sdxl) == sdxl)

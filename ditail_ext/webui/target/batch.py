@@ -19,7 +19,7 @@ from ..host.model import noise_predictor, precision, schedule_of
 from ..host.progress import broken_off
 from ..host.samplers import LevelReader, SamplerPlan
 from ..timing import Part, TimeSplit
-from .kept_region import at_the_source_s_level
+from .kept_region import KeptRegion
 from .sampling import gone_around, unannounced
 from .source_rows import ImageSources, SourceLatent, SourceLatents, require_same_size
 
@@ -161,6 +161,7 @@ class InjectedBatch:
         self, denoiser: Any, forward: Callable[..., Any], wrapped: Any, read: LevelReader
     ) -> Callable[..., Any]:
         """The denoiser's ``forward`` with the record pass before it."""
+        kept = KeptRegion(denoiser, self._plan.in_timesteps, self._kind.masks_with_noise)
 
         def evaluate(x: Tensor, sigma: Tensor, **kwargs: Any) -> Any:
             if broken_off() or denoiser.inner_model is not wrapped:  # the latter: the refiner has taken over
@@ -175,13 +176,13 @@ class InjectedBatch:
             self._evaluation += 1
             self._rows = self._images.of_conditions(kwargs["cond"], whole=self._kind.whole_conditions)
             replayed = self._replays
-            with self._kept_region(denoiser, x, source.latents) as held:
-                result = forward(held, sigma, **kwargs)
+            latents = self._images.of_rows(source.latents)
+            result = kept.evaluated(lambda held: forward(held, sigma, **kwargs), x, latents, sigma)
             # A refiner takes over within an evaluation, which then is its own.
             if self._replays == replayed and denoiser.inner_model is wrapped and not broken_off():
                 raise InjectionError(
                     "This WebUI's sampler, or another extension, goes around the model that Ditail injects into; use "
-                    "AUTOMATIC1111's WebUI 1.10 or reForge, or switch that extension off."
+                    "AUTOMATIC1111's WebUI 1.10, reForge or Forge, or switch that extension off."
                 )
             return result
 
@@ -215,9 +216,6 @@ class InjectedBatch:
             own = torch.cat([own] * (rows.shape[0] // own.shape[0]))
         with foreign.set_aside(self._model), precision():
             noise_predictor(self._model, own)(rows, levels, self._empty)
-
-    def _kept_region(self, denoiser: Any, x: Tensor, latents: Tensor) -> AbstractContextManager[Tensor]:
-        return at_the_source_s_level(denoiser, x, self._images.of_rows(latents), in_timesteps=self._plan.in_timesteps)
 
 
 def replace(undo: ExitStack, owner: Any, name: str, value: Any) -> None:

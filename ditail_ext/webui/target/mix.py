@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from ...core import check_fit, interpolate, mixed_weights
-from ...errors import CheckpointError
+from ...errors import CheckpointError, UnsupportedModelError
 from ...settings import NO_MIX, Settings
 from ..cache import identity
-from ..host import merging
+from ..host import kinds, merging
 from ..host.checkpoints import find_checkpoint, read_keys
 from ..host.model import unet_of
 from ..timing import Part, TimeSplit
@@ -56,6 +56,11 @@ def find_mix(settings: Settings, model: Any) -> Mix | None:
     info = find_checkpoint(settings.mix_checkpoint, "mix_checkpoint")
     if settings.mix_weight == 0.0 or info.filename == model.sd_checkpoint_info.filename:
         return None
+    if kinds.of(model).is_packed(model):
+        raise UnsupportedModelError(
+            "mix_checkpoint: the target's UNet is kept in a packed form (NF4, FP4 or GGUF), which cannot be mixed; "
+            f"choose '{NO_MIX}', or a target that is not."
+        )
     keys = read_keys(info, "mix_checkpoint")
     if keys is not None:
         names = _names(keys, model)

@@ -12,11 +12,29 @@ from .server import WebUI
 
 BETA = {"source_checkpoint": "beta.safetensors"}
 MIX = {**BETA, "mix_checkpoint": "delta.safetensors", "mix_weight": 0.5}
-GIVEN = {**BETA, "picture": encode(circle())}
+SIZE = 128
+"""Of the pictures, in both directions.
+
+On half of that the narrow UNets' deepest layers normalise two numbers at a time, and blow what hosts round differently
+up to a picture's difference.
+"""
+
+PICTURE = encode(circle(SIZE, SIZE))
+GIVEN = {**BETA, "picture": PICTURE}
 LORA = "a red circle <lora:tiny:1>"
 BOTH = "a red circle AND a blue square :0.7"
-HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.6, "hr_cfg": 4}
-"""``hr_cfg`` is reForge's own; its API takes 1 for it where nothing is said."""
+HIRES = {
+    "enable_hr": True,
+    "hr_scale": 1.5,
+    "hr_upscaler": "Latent",
+    "denoising_strength": 0.6,
+    "hr_cfg": 4,
+    "hr_additional_modules": ["Use same choices"],
+}
+"""``hr_cfg`` is reForge's and Forge's own; their APIs take 1 for it where nothing is said.
+
+The last is Forge's, whose API fails without.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,12 @@ class Case:
     def ask(self, client: Client, **ditail: Any) -> Answer:
         """The answer, with some of the arguments changed."""
         ask = client.img2img if self.tab == "img2img" else client.txt2img
-        return ask({**self.ditail, **ditail}, **self.request)
+        start = {"init_images": [PICTURE]} if self.tab == "img2img" else {}
+        return ask({**self.ditail, **ditail}, **{**start, "height": SIZE, **self.request})
+
+    def without(self, name: str) -> Case:
+        """The same request with one of the host's parameters left out."""
+        return Case(self.tab, self.ditail, {key: value for key, value in self.request.items() if key != name})
 
 
 def _of(tab: str = "img2img", ditail: Mapping[str, Any] = BETA, **request: Any) -> Case:
@@ -57,7 +80,7 @@ SCHEDULERS = (
 
 CASES = {
     **{f"picture, {name}": _of(sampler_name=name) for name in SAMPLERS},
-    **{f"picture, {name}": _of(sampler_name="Euler", scheduler=name) for name in SCHEDULERS},
+    **{f"picture, scheduler {name}": _of(sampler_name="Euler", scheduler=name) for name in SCHEDULERS},
     **{f"generated, {name}": _of("txt2img", sampler_name=name) for name in SAMPLERS},
     "given picture": _of("txt2img", GIVEN),
     "source is target": _of(ditail={}),
@@ -85,11 +108,14 @@ CASES = {
     "hires fix, LoRA": _of("txt2img", prompt=LORA, **HIRES),
     "all layers": _of(ditail={**BETA, "layer_profile": "full"}),
     "blend weights": _of(ditail={**BETA, "feature_weight": 0.5, "attention_weight": 0.7}),
-    "region": _of(ditail={**BETA, "region": "region mask", "mask": left_half()}),
+    "region": _of(ditail={**BETA, "region": "region mask", "mask": left_half(SIZE, SIZE)}),
 }
 """By name; none has a mask, for the WebUI's encoder draws what lies outside of it anew for each request."""
 
-MASKED = {"mask": left_half(), "inpainting_fill": 1, "mask_blur": 0}
+OTHERWISE = {"forge": {"tiling": "Forge makes no pictures that tile: it notes the wish and goes on without"}}
+"""What a host does otherwise by itself, Ditail or not, and why: the picture cannot be the WebUI's."""
+
+MASKED = {"mask": left_half(SIZE, SIZE), "inpainting_fill": 1, "mask_blur": 0}
 MASKED_SAMPLERS = ("DDIM", "PLMS", "UniPC")
 
 

@@ -30,7 +30,8 @@ class Answer:
         """What the answer tells a person."""
         if not isinstance(self.body, dict):
             return str(self.body)
-        return str(self.body.get("detail") or self.body.get("errors") or "")
+        known = (self.body.get(name) for name in ("detail", "errors", "message"))  # the last is Forge's
+        return str(next((said for said in known if said), ""))
 
     @property
     def pictures(self) -> list[Image.Image]:

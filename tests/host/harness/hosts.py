@@ -11,6 +11,9 @@ from .installed import PROBE, REPOSITORY
 NARROW = REPOSITORY / "tests" / "host" / "narrow"
 """Lets a host that tells checkpoints by their sizes load the narrow ones."""
 
+NARROW_FORGE = REPOSITORY / "tests" / "host" / "narrow_forge"
+"""The same for Forge, whose loader is another."""
+
 _ALL = (
     *("--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--skip-install", "--api"),
     *("--no-download-sd-model", "--do-not-download-clip"),
@@ -27,6 +30,7 @@ class Host:
         folder: in the home folder, where the variable is not set.
         flags: of its command line.
         extensions: copied into its data folder beside Ditail.
+        to_itself: it has to be told to serve its own folder, where its data folder is another.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Host:
     folder: str
     flags: tuple[str, ...]
     extensions: tuple[Path, ...] = (PROBE,)
+    to_itself: bool = False
 
     @property
     def missing(self) -> str:
@@ -60,7 +65,8 @@ HOSTS = {
         "FORGE_DIR",
         "forge",
         (*_ALL, "--always-cpu", "--all-in-fp32", "--vae-in-fp32", "--clip-in-fp32", "--attention-pytorch"),
-        (),
+        (PROBE, NARROW_FORGE),
+        to_itself=True,
     ),
 }
 

@@ -86,6 +86,7 @@ class WebUI(Client):
     """A running WebUI of our own, with a data folder that is thrown away with it.
 
     Attributes:
+        host: which of ``hosts.HOSTS``.
         data: its data folder; ``data / "checkpoints"`` is its own to add files to.
         probe: what the UNet saw, and switches to make it fail.
     """
@@ -96,7 +97,7 @@ class WebUI(Client):
         super().__init__(f"http://127.0.0.1:{self._port}", setup.auth)
         self.probe = Probe(self)
         self._beside = setup.beside
-        self._host = setup.host
+        self.host = setup.host
         _lay_out(self.data, files)
         install(self.data / "extensions", setup.folder, HOSTS[setup.host].extensions)
         if setup.one_yaml:
@@ -158,10 +159,11 @@ class WebUI(Client):
         shutil.rmtree(self.data, ignore_errors=True)
 
     def _start(self, flags: list[str]) -> subprocess.Popen[bytes]:
-        webui = find_host(self._host)
-        assert webui is not None, f"no {self._host} to start"
+        webui = find_host(self.host)
+        assert webui is not None, f"no {self.host} to start"
         places = ["--data-dir", self.data, "--ckpt-dir", self.checkpoints, "--port", self._port]
-        command = [python_of(webui), "launch.py", *HOSTS[self._host].flags, *places, *flags]
+        places += ["--gradio-allowed-path", webui] if HOSTS[self.host].to_itself else []
+        command = [python_of(webui), "launch.py", *HOSTS[self.host].flags, *places, *flags]
         with self._log.open("wb") as log:
             return subprocess.Popen(
                 [str(word) for word in command], cwd=webui, env=_environment(), stdout=log, stderr=subprocess.STDOUT

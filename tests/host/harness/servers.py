@@ -67,6 +67,7 @@ SETUPS = {
     "prompts-after": _writing_prompts("z"),
     "half": Setup(precision=("--precision", "half")),
     "reforge": Setup(host="reforge", precision=()),
+    "forge": Setup(host="forge", precision=()),
 }
 """By key, the longest-running first.
 

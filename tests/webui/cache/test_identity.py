@@ -16,7 +16,8 @@ class Model(nn.Module):
     def __init__(self, info: Any, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
-        self.model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Conv2d(4, 4, 3))
+        self.model = nn.Module()
+        self.model.diffusion_model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Conv2d(4, 4, 3))
         self.sd_checkpoint_info = info
 
 
@@ -61,7 +62,7 @@ def test_a_merged_lora_does_not_make_another_model(identity: ModuleType, info: I
     model = Model(info, 1)
     identity.remember(model)
     before = identity.of_model(model)
-    layer = model.model[0]
+    layer = model.model.diffusion_model[0]
     layer.network_weights_backup = layer.weight.detach().clone()
     with torch.no_grad():
         layer.weight += 1.0
@@ -76,7 +77,7 @@ def test_fine_tunes_with_the_same_norms_are_told_apart(identity: ModuleType, inf
     before = identity.of_model(model)
     written(Path(info.filename), b"newer")
     with torch.no_grad():
-        model.model[2].weight.mul_(1.01)
+        model.model.diffusion_model[2].weight.mul_(1.01)
     identity.remember(model)
     assert identity.of_model(model) != before
 

@@ -9,7 +9,7 @@ from ditail_ext.errors import UnsupportedModelError
 
 @pytest.fixture
 def kinds(host: SimpleNamespace) -> ModuleType:
-    """The module under test on a host that has the WebUI's modules and nothing of reForge's."""
+    """The module under test on a host that has the WebUI's modules and nothing of reForge's or Forge's."""
     host.fake(devices={}, sd_hijack={}, sd_models={})
     return host.load("host.kinds")
 
@@ -28,7 +28,7 @@ def test_the_webui_is_known(kinds: ModuleType):
     "model",
     [
         SimpleNamespace(),  # a pipeline of diffusers (SD.Next)
-        SimpleNamespace(forge_objects=SimpleNamespace(unet=None)),  # Forge
+        SimpleNamespace(forge_objects=SimpleNamespace(unet=None)),  # Forge with a model of another kind
         SimpleNamespace(
             apply_model=nothing, forge_objects=SimpleNamespace(unet=None)
         ),  # it is there, and never called

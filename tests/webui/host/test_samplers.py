@@ -81,6 +81,14 @@ class TestLevels:
     def test_ddim_txt2img(self, plan: Any):
         assert [level.timestep for level in plan(Sampler(ddim), steps=4, img2img=False).levels] == [751, 501, 251]
 
+    def test_a_timestep_sampler_walks_along_the_table_that_its_model_notes(self, plan: Any):
+        """Forge puts zero terminal SNR in force after img2img's sampler was made."""
+        noted = SCHEDULE.alpha_bar**2
+        wrap = SimpleNamespace(inner_model=SimpleNamespace(alphas_cumprod=noted.float()))
+        found = plan(Sampler(ddim, wrap))
+        assert [level.timestep for level in found.levels] == [601, 501, 401, 301, 201, 101]
+        assert found.levels[0].alpha_bar == pytest.approx(float(noted[601]))
+
     def test_unipc_walks_in_equal_fractions_to_the_clean_end(self, plan: Any):
         found = plan(Sampler(unipc))
         assert found.levels[0].timestep == 601

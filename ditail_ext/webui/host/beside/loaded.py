@@ -15,8 +15,13 @@ from typing import Any
 
 from modules import devices, paths_internal, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
 
+from .. import kinds
+
 _OPTIONS = ("sd_model_checkpoint", "sd_checkpoint_hash")
 """The host's options that loading a checkpoint writes."""
+
+_ABSENT = object()
+"""Stands for a variable that the host does not have: Forge's models have themselves what is in most of them."""
 
 
 def _variables() -> tuple[tuple[Any, tuple[str, ...]], ...]:
@@ -33,6 +38,18 @@ def _variables() -> tuple[tuple[Any, tuple[str, ...]], ...]:
     )
 
 
+def loaded_model() -> Any:
+    """The model that is loaded; ``None`` for none, and for what stands for one before the first request (Forge)."""
+    model = sd_models.model_data.sd_model
+    return model if hasattr(model, "sd_checkpoint_info") else None
+
+
+def held_models() -> list[Any]:
+    """The models that the host itself holds, the loaded one among them; none where it has no such list (Forge)."""
+    held: list[Any] = getattr(sd_models.model_data, "loaded_sd_models", [])
+    return held
+
+
 @dataclass(frozen=True)
 class LoadedState:
     """A model, and the host's variables as they are while that model is the loaded one."""
@@ -43,8 +60,12 @@ class LoadedState:
     @classmethod
     def now(cls) -> LoadedState:
         """Of the model that is loaded now."""
-        values = tuple(tuple(getattr(owner, name) for name in names) for owner, names in _variables())
+        values = tuple(tuple(getattr(owner, name, _ABSENT) for name in names) for owner, names in _variables())
         return cls(sd_models.model_data.sd_model, values)
+
+    def with_model(self, model: Any) -> LoadedState:
+        """The same with another model, on a host that has nothing else for a loaded one."""
+        return LoadedState(model, ((model,), *self._values[1:]))
 
     @classmethod
     def of(cls, model: Any) -> LoadedState:
@@ -65,7 +86,8 @@ class LoadedState:
         """Make the host believe that this model is the loaded one; its list of loaded models stays."""
         for (owner, names), values in zip(_variables(), self._values, strict=True):
             for name, value in zip(names, values, strict=True):
-                setattr(owner, name, value)
+                if value is not _ABSENT:
+                    setattr(owner, name, value)
 
 
 @contextmanager
@@ -144,8 +166,8 @@ def embeddings_of(model: Any) -> Iterator[None]:
     Those of the target serve every model whose text encoder has the target's width. For another one the host's table
     is filled anew, and put back as it was, object by object: others hold references to its dictionaries.
     """
-    table = sd_hijack.model_hijack.embedding_db
-    if table.expected_shape in (-1, _width_of(model)):
+    table = getattr(sd_hijack.model_hijack, "embedding_db", None)
+    if table is None or table.expected_shape in (-1, _width_of(model)):  # the former: each model has its own
         yield
         return
     dictionaries = (table.ids_lookup, table.word_embeddings, table.skipped_embeddings)
@@ -176,11 +198,12 @@ def _width_of(model: Any) -> int:
 @contextmanager
 def notes_restored() -> Iterator[None]:
     """Keep what the host notes while it encodes prompts of another model: it would go into the target's infotext."""
-    hijack = sd_hijack.model_hijack
-    comments, parameters = list(hijack.comments), hijack.extra_generation_params
-    hijack.extra_generation_params = {}
+    model = sd_models.model_data.sd_model
+    noted = kinds.of(model).notes(model)
+    comments, parameters = list(noted.comments), noted.extra_generation_params
+    noted.extra_generation_params = {}
     try:
         yield
     finally:
-        hijack.comments[:] = comments
-        hijack.extra_generation_params = parameters
+        noted.comments[:] = comments
+        noted.extra_generation_params = parameters

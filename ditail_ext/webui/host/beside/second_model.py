@@ -25,6 +25,7 @@ from .loaded import (
     among_ourselves,
     as_if_none_were_loaded,
     embeddings_of,
+    held_models,
     looked_at,
     reload_embeddings_for,
 )
@@ -49,7 +50,8 @@ class SecondModel:
         self.has_vae = has_vae
         self.state = state
         self._stays = False
-        weights = (*state.model.parameters(), *state.model.buffers())
+        parts = kinds.of(state.model).parts(state.model)
+        weights = [one for part in parts for one in (*part.parameters(), *part.buffers())]
         self.nbytes = sum(one.numel() * one.element_size() for one in weights)
 
     @property
@@ -157,7 +159,7 @@ def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
 def held_by_host(info: Any) -> SecondModel | None:
     """A checkpoint that the host itself holds beside the loaded one, where its limit lets it hold several."""
     data = sd_models.model_data
-    for model in data.loaded_sd_models:
+    for model in held_models():
         if model is not data.sd_model and model.sd_checkpoint_info.filename == info.filename:
             return SecondModel(info, LoadedState.of(model))
     return None
@@ -197,10 +199,18 @@ def exchange(second: SecondModel) -> SecondModel:
 def _built(info: Any, argument: str) -> SecondModel:
     """Look at the weights as soon as they are read: the host's loader puts zeros in the place of what is missing."""
     facts: list[FileFacts] = []
-    with as_if_none_were_loaded(), among_ourselves(), sd_models.SkipWritingToConfig():
-        with looked_at(lambda weights: facts.append(check_weights(info, weights, argument))):
+
+    def look(weights: Any) -> None:
+        facts.append(check_weights(info, weights, argument))
+
+    kind = kinds.of(sd_models.model_data.sd_model)
+    if kind.loads_alone:
+        state = LoadedState.now().with_model(kind.load(info, look))
+    else:
+        with as_if_none_were_loaded(), among_ourselves(), sd_models.SkipWritingToConfig(), looked_at(look):
             sd_models.load_model(info)
-        return SecondModel(info, LoadedState.now(), has_vae=all(fact.has_vae is not False for fact in facts))
+            state = LoadedState.now()
+    return SecondModel(info, state, has_vae=all(fact.has_vae is not False for fact in facts))
 
 
 @contextmanager

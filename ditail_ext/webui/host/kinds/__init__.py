@@ -17,7 +17,7 @@ def of(model: Any) -> Kind:
     """The kind of host that a model belongs to; the WebUI's where nothing says otherwise."""
     if not hasattr(model, "forge_objects"):
         return _A1111
-    return _patched() or _A1111
+    return _patched(model) or _A1111
 
 
 def require_known(model: Any) -> None:
@@ -32,18 +32,24 @@ def require_known(model: Any) -> None:
     Raises:
         UnsupportedModelError: it does not.
     """
-    kind = _patched() if hasattr(model, "forge_objects") else _A1111
+    kind = _patched(model) if hasattr(model, "forge_objects") else _A1111
     if kind is None or not kind.fits(model):
         raise UnsupportedModelError(
             "This is none of the hosts that Ditail knows: its sampler asks the UNet in a way of its own, and nothing "
-            "would be injected; use AUTOMATIC1111's WebUI 1.10 or reForge, or switch Ditail off here."
+            "would be injected; use AUTOMATIC1111's WebUI 1.10, reForge or Forge, or switch Ditail off here."
         )
 
 
-def _patched() -> Any:
-    """reForge's kind; ``None`` where the host has nothing of what it needs."""
+def _patched(model: Any) -> Kind | None:
+    """reForge's kind or Forge's; ``None`` where the host has nothing of what it needs."""
+    unet = getattr(model.forge_objects, "unet", None)
     try:
-        from .patcher import Patched
+        if hasattr(getattr(unet, "model", None), "predictor"):
+            from .forge import Forge
+
+            return Forge()
+        from .reforge import ReForge
+
+        return ReForge()
     except ImportError:
         return None
-    return Patched()

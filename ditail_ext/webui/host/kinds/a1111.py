@@ -12,9 +12,10 @@ from modules import devices, sd_hijack, sd_models, shared
 from torch import Tensor, nn
 
 from ....core import Condition, Levels, expand_rows, timesteps_of
+from .hijacked import Hijacked
 
 
-class A1111:
+class A1111(Hijacked):
     """The models are ldm's and sgm's objects; a sampler's denoiser calls k-diffusion's wrapper around one."""
 
     whole_conditions = False

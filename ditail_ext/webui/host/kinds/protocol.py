@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -21,8 +21,19 @@ class Kind(Protocol):
     several_models: bool
     """Whether another model may compute while the host's sampler is at work with the target."""
 
-    @staticmethod
-    def fits(model: Any) -> bool:
+    loads_alone: bool
+    """Whether another model can be made without making the host's variables its own."""
+
+    exchanges: bool
+    """Whether another model can be made the loaded one without a load."""
+
+    resolves_vaes: bool
+    """Whether the host looks for a VAE for a checkpoint, and has variables that say what it found."""
+
+    masks_with_noise: bool
+    """Whether every sampler's denoiser puts the picture, with fresh noise, where a mask keeps it."""
+
+    def fits(self, model: Any) -> bool:
         """Whether the host's model is one of this kind."""
 
     def unet(self, model: Any) -> nn.Module | None:
@@ -41,6 +52,9 @@ class Kind(Protocol):
 
     def predicts_v(self, model: Any) -> bool:
         """Whether :meth:`output` is v."""
+
+    def alpha_bars(self, model: Any) -> Tensor:
+        """The noise schedule that is in force, (timesteps,)."""
 
     def ready(self, model: Any, latent: Tensor) -> AbstractContextManager[None]:
         """A context in which :meth:`output` may be called outside of the host's samplers.
@@ -90,6 +104,44 @@ class Kind(Protocol):
 
     def patched(self, model: Any) -> tuple[str, str] | None:
         """What keeps the whole picture's self-attention from being injected: who does what; ``None`` for nothing."""
+
+    def notes(self, model: Any) -> Any:
+        """The object with the ``comments`` and ``extra_generation_params`` that the host notes of prompts."""
+
+    def embeddings(self, model: Any) -> Mapping[str, Any]:
+        """The textual inversions that a model's prompts may name."""
+
+    def parts(self, model: Any) -> Sequence[nn.Module]:
+        """The modules with all of a model's weights."""
+
+    def averaged(self, model: Any) -> AbstractContextManager[None]:
+        """A context in which a model computes with its averaged weights, if the host uses any."""
+
+    def before_encoding(self, model: Any) -> None:
+        """Tell a model the options that the host tells it before it encodes a request's prompts."""
+
+    def merged_networks(self, model: Any) -> str | None:
+        """What tells a model's LoRAs from others where the Lora extension's lists do not say all."""
+
+    def load(self, info: Any, look: Callable[[Any], None]) -> Any:
+        """Make another model, where :attr:`loads_alone`.
+
+        Args:
+            info: the checkpoint's.
+            look: is shown the weights as they are read.
+        """
+
+    def reload(self, info: Any) -> None:
+        """Make a checkpoint the loaded one again, where :attr:`loads_alone`."""
+
+    def is_packed(self, model: Any) -> bool:
+        """Whether the UNet's weights are kept in a form that cannot be computed with."""
+
+    def options_of_load(self) -> Any:
+        """What, beside a checkpoint's file and the host's options, makes another model of it; as JSON."""
+
+    def read_vae(self, file: str) -> Mapping[str, Tensor] | None:
+        """A VAE's weights, where the host's own function for it reads none."""
 
     def release(self, model: Any) -> None:
         """Give the memory of a model back that nobody uses any more."""

@@ -9,7 +9,8 @@ from typing import Any
 
 READY = """
 const app = window.gradioApp ? gradioApp() : document;
-return app.querySelector('#txt2img_generate') !== null && app.querySelector('#setting_sd_model_checkpoint') !== null
+return app.querySelector('#txt2img_generate') !== null
+    && app.querySelector('#setting_sd_model_checkpoint, .model_selection') !== null
     && app.querySelector('#script_img2img_ditail_enabled') !== null;
 """
 

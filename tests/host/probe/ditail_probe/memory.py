@@ -20,7 +20,7 @@ def held() -> dict[str, int]:
         if issubclass(type(one), torch.Tensor) and one.device.type != "meta":
             storage = one.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
-        elif type(one).__name__ in ("LatentDiffusion", "DiffusionEngine"):
+        elif type(one).__name__ in ("LatentDiffusion", "DiffusionEngine", "KModel"):
             models += next(one.parameters()).device.type != "meta"
     return {"tensors": sum(storages.values()), "models": models}
 

@@ -15,23 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from ldm.models.autoencoder import AutoencoderKL
-from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from modules import prompt_parser, sd_models, shared
-from sgm.modules.diffusionmodules.wrappers import OpenAIWrapper
 from torch.nn.modules import module as torch_module
 
+from . import seams
 from .breaking import BREAKER, exception
-
-try:  # reForge has its own networks and its own loader
-    from ldm_patched.ldm.models.autoencoder import AutoencoderKL
-    from ldm_patched.ldm.modules.diffusionmodules.openaimodel import UNetModel
-    from modules_forge import forge_loader
-except ImportError:
-    forge_loader = None
-
-UNETS = (UNetModel, OpenAIWrapper)
-"""SD1's and SD2's UNet; of SDXL's what calls it, which is given all by position."""
+from .seams import UNETS, AutoencoderKL, OpenAIWrapper, UNetModel
 
 
 @dataclass
@@ -118,23 +107,25 @@ class Recorder:
 RECORDER = Recorder()
 
 
-def pack(tensor: torch.Tensor | None) -> str | None:
+def pack(tensor: torch.Tensor | list[torch.Tensor] | None) -> str | None:
     if tensor is None:
         return None
+    if isinstance(tensor, list):  # pictures that the host has decoded already
+        tensor = torch.stack(tensor)
     buffer = io.BytesIO()
     np.save(buffer, tensor.detach().float().cpu().numpy())
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def loaded_file() -> str:
-    model = sd_models.model_data.sd_model
+    model = seams.loaded()
     return Path(model.sd_checkpoint_info.filename).name if model is not None else ""
 
 
 def _of_unet(name: str) -> torch.nn.Module | None:
     """A module of the loaded UNet by its path."""
-    model = sd_models.model_data.sd_model
-    return None if model is None else model.model.diffusion_model.get_submodule(name)
+    model = seams.loaded()
+    return None if model is None else seams.unet(model).get_submodule(name)
 
 
 def _in_sample() -> bool:
@@ -159,11 +150,7 @@ def install() -> None:
     """Watch, once in the life of this module; not by hooks on modules, which would show in the state."""
     torch_module.register_module_forward_pre_hook(RECORDER.before_unet)
     _after_every_module(RECORDER.after_unet)
-    if forge_loader is None:
-        _before(sd_models, "load_model_weights", lambda model, info, *_, **__: RECORDER.before_load(_name(info)))
-    else:
-        told = "checkpoint_info"
-        _before(forge_loader, "load_model_for_a1111", lambda *_, **given: RECORDER.before_load(_name(given[told])))
+    seams.watch_loads(_before, RECORDER.before_load)
     _before(AutoencoderKL, "encode", lambda *_, **__: setattr(RECORDER, "encodes", RECORDER.encodes + 1))
     _before(AutoencoderKL, "encode", lambda *_, **__: RECORDER.before_stage("encode"))
     _before(AutoencoderKL, "decode", lambda *_, **__: RECORDER.before_stage("decode"))
@@ -189,10 +176,6 @@ def _after_every_module(action: Callable[..., None]) -> None:
         register(action, with_kwargs=True)
     else:
         register(lambda module, args, output: action(module, args, {}, output))
-
-
-def _name(info: Any) -> str:
-    return Path(info.filename).name
 
 
 def _before(owner: Any, name: str, action: Callable[..., None]) -> None:

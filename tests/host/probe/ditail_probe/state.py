@@ -10,35 +10,38 @@ import torch
 from modules import devices, extra_networks, script_callbacks, sd_hijack, sd_models, sd_unet, sd_vae, shared
 from torch.nn.modules import module as torch_module
 
+from . import seams
 from .recorder import loaded_file
 
 
 def snapshot() -> dict[str, Any]:
     model = shared.sd_model
-    unet = model.model.diffusion_model
+    if seams.loaded() is None:  # Forge's, before the first request
+        return {}
+    unet = seams.unet(model)
     return {
         "checkpoint": loaded_file(),
         "object": id(model),
         "model_attributes": sorted(vars(model)),
-        "module_attributes": hashlib.sha256(repr(_attributes(model)).encode()).hexdigest()[:16],
-        "embeddings": sorted(sd_hijack.model_hijack.embedding_db.word_embeddings),
+        "module_attributes": hashlib.sha256(repr(_attributes(seams.root(model))).encode()).hexdigest()[:16],
+        "embeddings": _embeddings(),
         "low_memory": shared.parallel_processing_allowed,
         "precision": [str(devices.dtype_unet), str(devices.dtype_vae), devices.fp8, devices.unet_needs_upcast],
         "padding": sorted({layer.padding_mode for layer in unet.modules() if isinstance(layer, torch.nn.Conv2d)}),
         "vae": sd_vae.get_loaded_vae_name(),
-        "loaded_models": [loaded.sd_checkpoint_info.name for loaded in sd_models.model_data.loaded_sd_models],
-        "modules": _touched_modules(model),
+        "loaded_models": _held(),
+        "modules": _touched_modules(seams.root(model)),
         "global_hooks": len(torch_module._global_forward_hooks) + len(torch_module._global_forward_pre_hooks),
         "attributes": sorted(name for name in vars(unet) if not name.startswith("_")),
-        "patched": [name for name in ("apply_model", "forward") if name in {**vars(model), **vars(model.model)}],
+        "patched": _patched(model),
         "weights": _hash(unet.state_dict()),
-        "vae_weights": _hash(model.first_stage_model.state_dict()),
-        "text_weights": _hash(model.cond_stage_model.state_dict()),
-        "alphas": _hash({"alphas": model.alphas_cumprod}),
+        "vae_weights": _hash(seams.vae(model).state_dict()),
+        "text_weights": _hash(seams.text_encoder(model).state_dict()),
+        "alphas": _hash({"alphas": seams.alphas(model)}),
         "device": str(next(unet.parameters()).device),
         "training": any(module.training for module in unet.modules()),
-        "text_encoder": type(model.cond_stage_model).__name__,
-        "clip_layer_hijack": sd_hijack.model_hijack.clip is model.cond_stage_model,
+        "text_encoder": type(seams.text_encoder(model)).__name__,
+        "clip_layer_hijack": getattr(sd_hijack.model_hijack, "clip", None) is model.cond_stage_model,
         "sd_unet": str(sd_unet.current_unet),
         "loras": _loras(),
         "hypernetworks": [network.name for network in shared.loaded_hypernetworks],
@@ -46,6 +49,20 @@ def snapshot() -> dict[str, Any]:
         "callbacks": {name: len(callbacks) for name, callbacks in script_callbacks.callback_map.items()},
         "grad": torch.is_grad_enabled(),
     }
+
+
+def _embeddings() -> list[str]:
+    table = getattr(sd_hijack.model_hijack, "embedding_db", None)  # in Forge each model has its own
+    return [] if table is None else sorted(table.word_embeddings)
+
+
+def _held() -> list[str]:
+    return [model.sd_checkpoint_info.name for model in getattr(sd_models.model_data, "loaded_sd_models", ())]
+
+
+def _patched(model: Any) -> list[str]:
+    known = {**vars(model), **vars(seams.root(model)), **vars(getattr(model, "model", model))}
+    return [name for name in ("apply_model", "forward") if name in known]
 
 
 _COSMETIC = ("sd_checkpoint_hash",)  # the host writes it at every load, even where it keeps the option itself

@@ -28,6 +28,7 @@ def add_routes(_demo, app):
     app.add_api_route("/probe/count", _count, methods=["GET"])
     app.add_api_route("/probe/records", recorder.RECORDER.report, methods=["GET"])
     app.add_api_route("/probe/blind", lambda fact=None: blind.to(fact), methods=["POST"])
+    app.add_api_route("/probe/option", lambda name: getattr(shared.opts, name), methods=["GET"])
     app.add_api_route("/probe/held", memory.held, methods=["GET"])
     app.add_api_route("/probe/resident", memory.resident, methods=["GET"])
     app.add_api_route("/probe/reload", lambda: shared.state.request_restart(), methods=["POST"])

@@ -18,6 +18,9 @@ SOURCES = {
     "itself": {**DITAIL, "source_checkpoint": "same as target"},
     "beta": {**DITAIL, "source_checkpoint": "beta.safetensors"},
 }
+XL_SOURCES = SOURCES | {"beta": {**DITAIL, "source_checkpoint": "xl-beta.safetensors"}}
+XL = {"override_settings": {"sd_model_checkpoint": "xl-alpha.safetensors"}}
+"""Of a request: the target is the narrow SDXL checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ def ask(client: Client, ditail: dict[str, Any] | None, *parts: dict[str, Any]) -
     return client.img2img(ditail, **request)
 
 
+def settle(client: Client, case: Case) -> None:
+    """A request without the neighbour: img2img encodes with random numbers that follow from the request before."""
+    ask(client, None, case.base)
+
+
 def inverted(records: Records) -> list[bytes]:
     """What the source's UNet gave."""
     return [call.output.tobytes() for call in records.calls if not call.sampling and call.output is not None]
@@ -61,10 +69,12 @@ def recorded(records: Records) -> int:
 
 def both_effects_and_nothing_else(webui: WebUI, case: Case, ditail: dict[str, Any]) -> None:
     """Both are in the picture, the source computes as alone, and afterwards all is as before."""
+    settle(webui, case)
     plain, only = ask(webui, None, case.base), ask(webui, None, case.base, case.asked)
-    ask(webui, None, case.base)  # what it leaves behind goes with its next request
+    settle(webui, case)  # what it leaves behind goes with its next request
+    assert ask(webui, None, case.base).pixels == plain.pixels, "what differs is the neighbour's"
     with unchanged_host(webui):
-        ordinary = ask(webui, None).pixels
+        ordinary = webui.txt2img().pixels
         webui.probe.reset()
         alone, before = ask(webui, ditail, case.base), webui.probe.records()
         webui.probe.reset()
@@ -79,19 +89,23 @@ def both_effects_and_nothing_else(webui: WebUI, case: Case, ditail: dict[str, An
         again, after = ask(webui, ditail, case.base), webui.probe.records()
         assert again.pixels == alone.pixels
         assert inverted(after) == inverted(before)
-        assert ask(webui, None).pixels == ordinary
+        assert webui.txt2img().pixels == ordinary
 
 
 def the_same_without_ditail(webui: WebUI, without: WebUI, case: Case) -> None:
     """With Ditail off a neighbour makes what it makes in a WebUI that has no Ditail."""
     off = {"enabled": False}
+    settle(webui, case)
+    settle(without, case)
     assert ask(webui, off, case.base, case.asked).pixels == ask(without, None, case.base, case.asked).pixels
     ask(webui, None, case.base)
 
 
-def the_same_without_neighbours(webui: WebUI, without: WebUI) -> None:
+def the_same_without_neighbours(
+    webui: WebUI, without: WebUI, sources: dict[str, dict[str, str]] = SOURCES, **request: Any
+) -> None:
     """With all neighbours off Ditail makes what it makes in a WebUI that has none."""
-    for ditail in SOURCES.values():
-        assert ask(webui, ditail).pixels == ask(without, ditail).pixels
-        pictures = [client.txt2img(ditail).pixels for client in (webui, without)]
+    for ditail in sources.values():
+        assert ask(webui, ditail, request).pixels == ask(without, ditail, request).pixels
+        pictures = [client.txt2img(ditail, **request).pixels for client in (webui, without)]
         assert pictures[0] == pictures[1]

@@ -24,10 +24,17 @@ FITTED = {
             "'model_channels': 320,": "'model_channels': 32,",
             "'channel_mult': [1, 2, 4, 4],": "'channel_mult': [1, 1, 1, 1],",
             '"num_heads": 8,': '"num_heads": 4,',
+            '"num_head_channels": 64,': '"num_head_channels": 16,',
+            "'adm_in_channels': 2816,": "'adm_in_channels': 1920,",
+            "'context_dim': 2048,": "'context_dim': 448,",
+            "'transformer_depth': [0, 2, 10],": "'transformer_depth': [0, 2, 2],",
+            "'transformer_depth_middle': 10,": "'transformer_depth_middle': 2,",
+            "transformer_blocks.9.norm3": "transformer_blocks.1.norm3",
+            "'context_dim': 768,": "'context_dim': 64,",
         }
     },
 }
-"""What real extensions know of SD1's widths, by file, and what the small checkpoints have in its place."""
+"""What real extensions know of SD1's and SDXL's widths, by file, and what the small checkpoints have in its place."""
 
 FOLDER = "sd-webui-ditail"
 

@@ -36,6 +36,9 @@ FITTED = {
 }
 """What real extensions know of SD1's and SDXL's widths, by file, and what the small checkpoints have in its place."""
 
+HELPERS = {"adetailer": "detector", "sd-webui-ditail": "authors"}
+"""Extensions of ours, in this folder, without which real ones cannot be tested."""
+
 FOLDER = "sd-webui-ditail"
 
 PARTS = (
@@ -74,8 +77,9 @@ def install_real(extensions: Path, checkouts: Path | None, wanted: Mapping[str, 
         shutil.copytree(checkouts / name, extensions / folder, ignore=shutil.ignore_patterns("__pycache__", ".git"))
         for file, changes in FITTED.get(name, {}).items():
             _fit(extensions / folder / file, changes)
-    if "adetailer" in wanted.values():
-        shutil.copytree(REPOSITORY / "tests" / "host" / "detector", extensions / "detector")
+    for name, helper in HELPERS.items():
+        if name in wanted.values():
+            shutil.copytree(REPOSITORY / "tests" / "host" / helper, extensions / helper)
 
 
 def _fit(file: Path, changes: Mapping[str, str]) -> None:

@@ -44,7 +44,7 @@ _OF_DYNAMIC_PROMPTS = {
 _OTHERS = {
     "authors-ditail": "sd-webui-ditail",
     **_named("adetailer", "multidiffusion-upscaler-for-automatic1111", "sd-dynamic-thresholding", "sd-webui-freeu"),
-    **_named("sd-webui-incantations", "sd-webui-neutral-prompt"),
+    **_named("sd-webui-incantations", "sd-webui-neutral-prompt", "sd-webui-agent-scheduler"),
 }
 """Not Regional Prompter: beside Neutral Prompt it fails, with no Ditail there. The authors' Ditail has the same name
 for its folder as this extension.

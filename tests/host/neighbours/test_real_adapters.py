@@ -16,8 +16,10 @@ from harness.beside import (
     XL,
     XL_SOURCES,
     Case,
+    aimed,
     ask,
     both_effects_and_nothing_else,
+    settle,
     the_same_without_ditail,
     the_same_without_neighbours,
 )
@@ -44,7 +46,8 @@ def embedding() -> str:
 def case(webui: WebUI, name: str, **changed: Any) -> Case:
     if name == "IP-Adapter":
         changed |= {"image": None, "ipadapter_input": [embedding()], "module": "ip-adapter_clip_sd15"}
-    return Case(unit(webui, f"{name.lower()}_tiny", **changed), XL if name == XL_CASE else {})
+    asked = unit(webui, f"{name.lower()}_tiny", **changed)
+    return Case(asked, target=XL) if name == XL_CASE else Case(asked)
 
 
 @contextmanager
@@ -96,10 +99,10 @@ def test_both_effects_and_nothing_else(beside: WebUI, probe: Probe, name: str, s
 @pytest.mark.parametrize("name", MODELS)
 def test_without_weight_it_is_ditail_alone(beside: WebUI, probe: Probe, name: str):
     asked = case(beside, name, weight=0.0)
-    ditail = SOURCES["itself"]
-    ask(beside, None, asked.base, asked.asked)
-    alone = ask(beside, ditail, asked.base)
-    assert ask(beside, ditail, asked.base, asked.asked).pixels[0] == alone.pixels[0]
+    with aimed(beside, asked.target):
+        settle(beside, asked)
+        alone = ask(beside, SOURCES["itself"], asked.base)
+        assert ask(beside, SOURCES["itself"], asked.base, asked.asked).pixels[0] == alone.pixels[0]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -109,4 +112,4 @@ def test_with_ditail_off(beside: WebUI, without_ditail: WebUI, name: str):
 
 def test_with_all_of_them_off(beside: WebUI, without_neighbours: WebUI):
     the_same_without_neighbours(beside, without_neighbours)
-    the_same_without_neighbours(beside, without_neighbours, XL_SOURCES, **XL)
+    the_same_without_neighbours(beside, without_neighbours, XL_SOURCES, XL)

@@ -30,7 +30,7 @@ ASKED = ["ADetailer", "ADetailer, SDXL", "ControlNet, SDXL"]
 
 def case(webui: WebUI, name: str) -> Case:
     asked = unit(webui, "sdxl_tiny") if name.startswith("ControlNet") else ADETAILER
-    return Case(asked, XL if name.endswith("SDXL") else {})
+    return Case(asked, target=XL) if name.endswith("SDXL") else Case(asked)
 
 
 @pytest.fixture(scope="module")

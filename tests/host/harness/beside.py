@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .client import Answer, Client
+from .client import Answer, Client, circle, encode
 from .neighbours import apart
 from .probe import Records
 from .server import WebUI
@@ -44,6 +44,13 @@ class Case:
 def script(name: str, *args: Any) -> dict[str, Any]:
     """Of a request: an always-on script with its arguments."""
     return {"alwayson_scripts": {name: {"args": list(args)}}}
+
+
+AUTHORS = Case(
+    script("DiffusionCocktail", encode(circle()), True, {"src_model_name": "alpha.safetensors"}),
+    {"image_cfg_scale": 4.0},
+)
+"""The authors' own Ditail, which makes three rows of each picture, as an editing checkpoint does."""
 
 
 def ask(client: Client, ditail: dict[str, Any] | None, *parts: dict[str, Any]) -> Answer:

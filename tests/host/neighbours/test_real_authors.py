@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness.beside import SOURCES, ask, script
-from harness.client import circle, encode
+from harness.beside import AUTHORS, SOURCES, ask
 from harness.neighbours import apart
 from harness.probe import Probe
 from harness.server import WebUI
@@ -12,10 +11,7 @@ from harness.state import unchanged_host
 
 pytestmark = pytest.mark.server("many")
 
-THEIRS = script(
-    "DiffusionCocktail", encode(circle()), True, {"src_model_name": "alpha.safetensors", "src_vae_name": "Automatic"}
-)
-BASE = {"image_cfg_scale": 4.0}
+THEIRS, BASE = AUTHORS.asked, AUTHORS.base
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -5,10 +5,11 @@ from typing import Any
 
 from modules import script_callbacks, scripts
 
+from ditail_ext.errors import DitailError
 from ditail_ext.webui import flow, notes, options, rates, shown
 from ditail_ext.webui.cache import identity
 from ditail_ext.webui.comparing import runs
-from ditail_ext.webui.failure import before_init, fail_at_init, forget_init
+from ditail_ext.webui.failure import before_init, fail_at_init, fail_at_prompts, forget_init
 from ditail_ext.webui.grid import controls as grid_controls
 from ditail_ext.webui.grid import grid
 from ditail_ext.webui.grid.announced import Announced
@@ -58,11 +59,16 @@ class Ditail(scripts.Script):
 
     def before_process(self, p: Any, *args: Any) -> None:
         """Before the host loads the request's checkpoint: it may be one that waits as a source."""
-        if is_asked_for(args, getattr(p, OVERRIDES, None)):
-            runs.keep_request(p)
-            flow.settle_models(p)
-        else:
+        if not is_asked_for(args, getattr(p, OVERRIDES, None)):
             flow.give_way()
+            return
+        try:
+            flow.refuse_other_ditail(p)
+        except DitailError as error:  # the host would swallow it; it is raised again
+            fail_at_prompts(p, error)
+            return
+        runs.keep_request(p)
+        flow.settle_models(p)
 
     def process(self, p: Any, *args: Any) -> None:
         """Leave everything for ``p.init``, when all extensions have said what the prompts are."""

@@ -117,6 +117,16 @@ def forget_init(p: Any) -> None:
         p.init = before
 
 
+def fail_at_prompts(p: Any, error: Exception) -> None:
+    """Let ``p.setup_prompts`` raise an error, which the host calls before any extension's ``process``. Once."""
+
+    def setup_prompts(*_: Any, **__: Any) -> NoReturn:
+        del p.__dict__["setup_prompts"]
+        raise_visibly(error)
+
+    p.setup_prompts = setup_prompts
+
+
 def fail_at_init(p: Any, error: Exception) -> None:
     """Let ``p.init`` raise an error that a callback met."""
     if isinstance(error, DitailError):

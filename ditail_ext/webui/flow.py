@@ -12,7 +12,7 @@ from ..settings import AGGREGATION_ALONE, CONTENT_GENERATED, CONTENT_PICTURE, Se
 from . import notes
 from .aggregation.asked import Asked, find_further, refuse_what_cannot_merge
 from .aggregation.merged import AggregatedBatches
-from .host import foreign, kinds
+from .host import foreign, kinds, other_ditail
 from .host.beside.loaded import loaded_model
 from .host.checkpoints import check_file, check_pair, find_source, find_vae
 from .host.model import schedule_of, unet_of
@@ -170,6 +170,20 @@ def refuse_tiles(p: Any, sampler: Any) -> None:
     if other is not None:
         raise UnsupportedModelError(
             f"'{other}' cuts the picture into tiles, and Ditail injects into whole pictures; switch one of them off."
+        )
+
+
+def refuse_other_ditail(p: Any) -> None:
+    """Refuse a request that is to be the authors' Ditail's, too; to be called before any extension's ``process``.
+
+    Raises:
+        UnsupportedModelError: it is.
+    """
+    other = other_ditail.is_on(p)
+    if other is not None:
+        raise UnsupportedModelError(
+            f"'{other}' (DiffusionCocktail, the authors' own Ditail) is on, too, and both inject into the same "
+            "layers; switch one of them off."
         )
 
 

@@ -33,3 +33,14 @@ class TestFailure:
         with pytest.raises(failure.Ditail, match="No"):
             p.init()
         assert (p.init(), vars(p)) == ("made", {})
+
+    def test_the_prompts_raise_once_and_are_as_before(self, failure: Any):
+        class Request:
+            def setup_prompts(self) -> str:
+                return "made"
+
+        p = Request()
+        failure.fail_at_prompts(p, CheckpointError("No."))
+        with pytest.raises(failure.Ditail, match="No"):
+            p.setup_prompts()
+        assert (p.setup_prompts(), vars(p)) == ("made", {})

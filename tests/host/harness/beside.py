@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .client import Answer, Client
+from .client import Answer, Client, circle, encode
 from .neighbours import apart
 from .probe import Records
 from .server import WebUI
-from .state import unchanged_host
+from .state import options, unchanged_host
 
 DITAIL = {"inversion_prompt": "a circle"}
 """What the source is told is Ditail's own: some extensions rewrite the request's prompts."""
@@ -18,6 +19,9 @@ SOURCES = {
     "itself": {**DITAIL, "source_checkpoint": "same as target"},
     "beta": {**DITAIL, "source_checkpoint": "beta.safetensors"},
 }
+XL_SOURCES = SOURCES | {"beta": {**DITAIL, "source_checkpoint": "xl-beta.safetensors"}}
+XL = "xl-alpha.safetensors"
+"""The narrow SDXL checkpoint that is the target."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,25 @@ class Case:
         asked: what it is told, beside the ``base`` of a request without it.
         base: of the request with and without it.
         own_encoding: it changes how the picture is encoded, and so the inversion.
+        target: the checkpoint.
     """
 
     asked: dict[str, Any]
     base: dict[str, Any] = field(default_factory=dict)
     own_encoding: bool = False
+    target: str = "alpha.safetensors"
 
 
 def script(name: str, *args: Any) -> dict[str, Any]:
     """Of a request: an always-on script with its arguments."""
     return {"alwayson_scripts": {name: {"args": list(args)}}}
+
+
+AUTHORS = Case(
+    script("DiffusionCocktail", encode(circle()), True, {"src_model_name": "alpha.safetensors"}),
+    {"image_cfg_scale": 4.0},
+)
+"""The authors' own Ditail, which makes three rows of each picture, as an editing checkpoint does."""
 
 
 def ask(client: Client, ditail: dict[str, Any] | None, *parts: dict[str, Any]) -> Answer:
@@ -47,6 +60,20 @@ def ask(client: Client, ditail: dict[str, Any] | None, *parts: dict[str, Any]) -
         request |= part
     client.post("/ditail/v1/cache/clear")
     return client.img2img(ditail, **request)
+
+
+def settle(client: Client, case: Case) -> None:
+    """The neighbour has loaded what it needs, and let go.
+
+    What loads, and what img2img encodes with, are random numbers that follow from the request before.
+    """
+    ask(client, None, case.base, case.asked)
+    ask(client, None, case.base)
+
+
+def aimed(client: Client, target: str) -> AbstractContextManager[None]:
+    """With a checkpoint as the host's option."""
+    return options(client, {"sd_model_checkpoint": target})
 
 
 def inverted(records: Records) -> list[bytes]:
@@ -61,10 +88,17 @@ def recorded(records: Records) -> int:
 
 def both_effects_and_nothing_else(webui: WebUI, case: Case, ditail: dict[str, Any]) -> None:
     """Both are in the picture, the source computes as alone, and afterwards all is as before."""
+    with aimed(webui, case.target):
+        _both_effects_and_nothing_else(webui, case, ditail)
+
+
+def _both_effects_and_nothing_else(webui: WebUI, case: Case, ditail: dict[str, Any]) -> None:
+    settle(webui, case)
     plain, only = ask(webui, None, case.base), ask(webui, None, case.base, case.asked)
     ask(webui, None, case.base)  # what it leaves behind goes with its next request
+    assert ask(webui, None, case.base).pixels == plain.pixels, "what differs is the neighbour's"
     with unchanged_host(webui):
-        ordinary = ask(webui, None).pixels
+        ordinary = webui.txt2img().pixels
         webui.probe.reset()
         alone, before = ask(webui, ditail, case.base), webui.probe.records()
         webui.probe.reset()
@@ -79,19 +113,25 @@ def both_effects_and_nothing_else(webui: WebUI, case: Case, ditail: dict[str, An
         again, after = ask(webui, ditail, case.base), webui.probe.records()
         assert again.pixels == alone.pixels
         assert inverted(after) == inverted(before)
-        assert ask(webui, None).pixels == ordinary
+        assert webui.txt2img().pixels == ordinary
 
 
 def the_same_without_ditail(webui: WebUI, without: WebUI, case: Case) -> None:
     """With Ditail off a neighbour makes what it makes in a WebUI that has no Ditail."""
-    off = {"enabled": False}
-    assert ask(webui, off, case.base, case.asked).pixels == ask(without, None, case.base, case.asked).pixels
-    ask(webui, None, case.base)
+    pictures = []
+    for client, ditail in ((webui, {"enabled": False}), (without, None)):
+        with aimed(client, case.target):
+            settle(client, case)
+            pictures.append(ask(client, ditail, case.base, case.asked).pixels)
+            ask(client, None, case.base)
+    assert pictures[0] == pictures[1]
 
 
-def the_same_without_neighbours(webui: WebUI, without: WebUI) -> None:
+def the_same_without_neighbours(
+    webui: WebUI, without: WebUI, sources: dict[str, dict[str, str]] = SOURCES, target: str = Case.target
+) -> None:
     """With all neighbours off Ditail makes what it makes in a WebUI that has none."""
-    for ditail in SOURCES.values():
-        assert ask(webui, ditail).pixels == ask(without, ditail).pixels
-        pictures = [client.txt2img(ditail).pixels for client in (webui, without)]
-        assert pictures[0] == pictures[1]
+    with aimed(webui, target), aimed(without, target):
+        for ditail in sources.values():
+            assert ask(webui, ditail).pixels == ask(without, ditail).pixels
+            assert webui.txt2img(ditail).pixels == without.txt2img(ditail).pixels

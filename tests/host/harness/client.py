@@ -73,15 +73,20 @@ class Client:
 
     def txt2img(self, ditail: list[Any] | dict[str, Any] | None = None, **request: Any) -> Answer:
         """A small picture; ``ditail`` is the arguments' list, or one dict by name."""
-        return self.post("/sdapi/v1/txt2img", _request(ditail, request))
+        return self.post("/sdapi/v1/txt2img", txt2img_request(ditail, request))
 
     def img2img(self, ditail: list[Any] | dict[str, Any] | None = None, **request: Any) -> Answer:
         """The same from the red circle, unless ``init_images`` says another picture."""
-        start = {"init_images": [encode(circle())], "denoising_strength": 0.75}
-        return self.post("/sdapi/v1/img2img", _request(ditail, start | request))
+        return self.post("/sdapi/v1/img2img", img2img_request(ditail, request))
 
 
-def _request(ditail: list[Any] | dict[str, Any] | None, request: dict[str, Any]) -> dict[str, Any]:
+def img2img_request(ditail: list[Any] | dict[str, Any] | None, request: dict[str, Any]) -> dict[str, Any]:
+    """What is sent for a picture from the red circle."""
+    return txt2img_request(ditail, {"init_images": [encode(circle())], "denoising_strength": 0.75} | request)
+
+
+def txt2img_request(ditail: list[Any] | dict[str, Any] | None, request: dict[str, Any]) -> dict[str, Any]:
+    """What is sent for a small picture."""
     usual = {
         "prompt": "a red circle",
         "negative_prompt": "blue",

@@ -1,11 +1,28 @@
-"""What the tests of SDXL and SD2 share: a generation as the probe saw it, and whose calls are whose."""
+"""What the tests of SDXL and SD2 share: the checkpoints, a generation as the probe saw it, whose calls are whose."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from .probe import Call, Records
 from .server import WebUI
+
+
+@contextmanager
+def families_in(webui: WebUI, files: Path) -> Iterator[WebUI]:
+    """A WebUI with narrow SDXL and SD2 checkpoints: ``xl-alpha``, ``xl-beta``, ``sd2-alpha``, ``sd2-beta``."""
+    links = [webui.checkpoints / file.name for file in files.iterdir() if file.name != "complete"]
+    for link in links:
+        link.symlink_to(files / link.name)
+    webui.post("/sdapi/v1/refresh-checkpoints")
+    yield webui
+    webui.txt2img(steps=2)  # the option's checkpoint again
+    for link in links:
+        link.unlink()
+    webui.post("/sdapi/v1/refresh-checkpoints")
 
 
 def generate(webui: WebUI, ditail: dict[str, Any] | None, *, txt2img: bool = False, **request: Any) -> Records:

@@ -24,10 +24,20 @@ FITTED = {
             "'model_channels': 320,": "'model_channels': 32,",
             "'channel_mult': [1, 2, 4, 4],": "'channel_mult': [1, 1, 1, 1],",
             '"num_heads": 8,': '"num_heads": 4,',
+            '"num_head_channels": 64,': '"num_head_channels": 16,',
+            "'adm_in_channels': 2816,": "'adm_in_channels': 1920,",
+            "'context_dim': 2048,": "'context_dim': 448,",
+            "'transformer_depth': [0, 2, 10],": "'transformer_depth': [0, 2, 2],",
+            "'transformer_depth_middle': 10,": "'transformer_depth_middle': 2,",
+            "transformer_blocks.9.norm3": "transformer_blocks.1.norm3",
+            "'context_dim': 768,": "'context_dim': 64,",
         }
     },
 }
-"""What real extensions know of SD1's widths, by file, and what the small checkpoints have in its place."""
+"""What real extensions know of SD1's and SDXL's widths, by file, and what the small checkpoints have in its place."""
+
+HELPERS = {"adetailer": "detector", "sd-webui-ditail": "authors"}
+"""Extensions of ours, in this folder, without which real ones cannot be tested."""
 
 FOLDER = "sd-webui-ditail"
 
@@ -67,8 +77,9 @@ def install_real(extensions: Path, checkouts: Path | None, wanted: Mapping[str, 
         shutil.copytree(checkouts / name, extensions / folder, ignore=shutil.ignore_patterns("__pycache__", ".git"))
         for file, changes in FITTED.get(name, {}).items():
             _fit(extensions / folder / file, changes)
-    if "adetailer" in wanted.values():
-        shutil.copytree(REPOSITORY / "tests" / "host" / "detector", extensions / "detector")
+    for name, helper in HELPERS.items():
+        if name in wanted.values():
+            shutil.copytree(REPOSITORY / "tests" / "host" / helper, extensions / helper)
 
 
 def _fit(file: Path, changes: Mapping[str, str]) -> None:

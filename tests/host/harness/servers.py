@@ -44,7 +44,7 @@ _OF_DYNAMIC_PROMPTS = {
 _OTHERS = {
     "authors-ditail": "sd-webui-ditail",
     **_named("adetailer", "multidiffusion-upscaler-for-automatic1111", "sd-dynamic-thresholding", "sd-webui-freeu"),
-    **_named("sd-webui-incantations", "sd-webui-neutral-prompt"),
+    **_named("sd-webui-incantations", "sd-webui-neutral-prompt", "sd-webui-agent-scheduler"),
 }
 """Not Regional Prompter: beside Neutral Prompt it fails, with no Ditail there. The authors' Ditail has the same name
 for its folder as this extension.
@@ -60,7 +60,7 @@ SETUPS = {
     "medvram": Setup(flags=("--medvram",)),
     "lowvram": Setup(flags=("--lowvram",)),
     "real": Setup(real=_named("sd-webui-controlnet", "sd-webui-negpip", "multidiffusion-upscaler-for-automatic1111")),
-    "real-medvram": Setup(real=_named("sd-webui-controlnet"), flags=("--medvram",)),
+    "real-medvram": Setup(real=_named("sd-webui-controlnet", "adetailer"), flags=("--medvram", "--ad-no-huggingface")),
     "many": Setup(real=_OTHERS, flags=("--ad-no-huggingface",)),
     "regions": Setup(real=_named("sd-webui-regional-prompter", "sd-webui-lora-block-weight")),
     "prompts-before": _writing_prompts("a"),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .client import Client
 from .server import WebUI
 
 OF_THE_OBJECT = ("module_attributes",)
@@ -37,7 +38,7 @@ def unchanged_host(webui: WebUI, but: Collection[str] = ()) -> Iterator[None]:
 
 
 @contextmanager
-def options(webui: WebUI, values: dict[str, Any]) -> Iterator[None]:
+def options(webui: Client, values: dict[str, Any]) -> Iterator[None]:
     """Options for the time of a test. (Given with a request the WebUI does not restore those never saved.)"""
     before = {
         name: webui.get("/probe/option", name=name).body for name in values

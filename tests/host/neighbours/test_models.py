@@ -74,6 +74,22 @@ def test_what_is_left_behind_does_not_enter_the_next_inversion(
     assert same(of_the_source(later), of_the_source(records))
 
 
+@pytest.mark.parametrize("neighbour", [AFTER], indirect=True)
+def test_a_layer_inside_the_self_attention_that_somebody_replaced(webui: WebUI, ask: Ask):
+    """Queries and keys are the source's where it is injected; the rest of what the neighbour does shows."""
+    touched, _ = ask(None, "projections")
+    alone, records = ask(BETA)
+    webui.post("/ditail/v1/cache/clear")
+    both, beside = ask(BETA, "projections")
+    assert both.status == 200, both.body
+    assert min(apart(both, other) for other in (alone, touched)) > 2
+    assert same(of_the_source(beside), of_the_source(records))
+    webui.post("/ditail/v1/cache/clear")
+    again, later = ask(BETA)
+    assert again.pixels == alone.pixels
+    assert same(of_the_source(later), of_the_source(records))
+
+
 @pytest.mark.parametrize("way", KEPT)
 def test_what_is_kept_serves_with_and_without_a_neighbour(ask: Ask, way: str):
     ditail = {**BETA, "inversion_prompt": "a circle"}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness.beside import (
+    AUTHORS,
     SOURCES,
     Case,
     ask,
@@ -82,9 +83,9 @@ def test_both_effects_and_nothing_else(webui: WebUI, probe: Probe, name: str, so
     both_effects_and_nothing_else(webui, CASES[name], SOURCES[source])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, "the authors' Ditail"])
 def test_with_ditail_off(webui: WebUI, without_ditail: WebUI, name: str):
-    the_same_without_ditail(webui, without_ditail, CASES[name])
+    the_same_without_ditail(webui, without_ditail, CASES.get(name, AUTHORS))
 
 
 def test_with_all_of_them_off(webui: WebUI, without_neighbours: WebUI):

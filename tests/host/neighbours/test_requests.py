@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from harness.neighbours import Ask
-from harness.probe import Records
+from harness.probe import Probe, Records
 from harness.server import WebUI
 from harness.state import unchanged_host
 
@@ -62,6 +62,20 @@ def test_a_content_that_was_generated_with_another_prompt_is_refused(webui: WebU
         answer, _ = ask(BETA, "late_prompts", route="txt2img", prompt=TEMPLATE)
         assert answer.status == 422, answer.body
         assert "changes the prompt" in answer.sentence
+
+
+def test_the_authors_ditail_is_refused_before_it_has_done_anything(webui: WebUI, probe: Probe):
+    """It takes its changes away only after sampling, to which a request that is refused does not come."""
+    on = {"alwayson_scripts": {"DiffusionCocktail": {"args": ["a picture", True]}}}
+    changed = webui.txt2img(**on).pixels
+    with unchanged_host(webui):
+        ordinary = webui.txt2img().pixels
+        probe.reset()
+        answer, records = webui.img2img(BETA, **on), probe.records()
+        assert answer.status == 422, answer.body
+        assert "'z-neighbour'" in answer.sentence
+        assert records.calls == records.loads == []
+        assert webui.txt2img().pixels == ordinary != changed
 
 
 def passes(records: Records) -> list[int]:

@@ -17,35 +17,15 @@ NAME = Path(scripts.basedir()).name
 CHOICE = re.compile(r"\{([^}]*)\}")
 
 
-class Neighbour(scripts.Script):
+class Ways:
+    """Into the model, and into a request."""
+
     def __init__(self):
         self.undo = []
 
-    def title(self):
-        return NAME
-
-    def show(self, is_img2img):
-        return scripts.AlwaysVisible
-
-    def ui(self, is_img2img):
-        return [gr.Textbox("", visible=False)]
-
-    def process(self, p, ways):
+    def take_away(self):
         while self.undo:
             self.undo.pop()()
-        for way in ways if isinstance(ways, list) else ():
-            getattr(self, way)(p)
-
-    def process_batch(self, p, ways, **kwargs):
-        if "late_prompts" in (ways or ()):
-            p.prompts = [CHOICE.sub(lambda found: found[1].split("|")[-1], prompt) for prompt in p.prompts]
-
-    def postprocess_image(self, p, pp, ways):
-        if "copies" in (ways or ()) and not getattr(p, "is_a_copy", False):
-            inner = copy.copy(p)
-            inner.is_a_copy = True
-            p.scripts.postprocess(inner, processing.Processed(inner, []))
-            p.scripts.process(inner)
 
     # ways into the model
 
@@ -60,6 +40,12 @@ class Neighbour(scripts.Script):
     def self_attention(self, p):
         for block in blocks():
             self._replace(block.attn1, "forward", changed(block.attn1.forward))
+
+    def projections(self, p):
+        """LLLite's way."""
+        for block in blocks():
+            for layer in (block.attn1.to_q, block.attn1.to_v):
+                self._replace(layer, "forward", changed(layer.forward))
 
     def block(self, p):
         for block in blocks():
@@ -113,6 +99,55 @@ class Neighbour(scripts.Script):
 
     def copies(self, p):
         """ADetailer's way, in ``postprocess_image``."""
+
+
+class Neighbour(Ways, scripts.Script):
+    def title(self):
+        return NAME
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        return [gr.Textbox("", visible=False)]
+
+    def process(self, p, ways):
+        self.take_away()
+        for way in ways if isinstance(ways, list) else ():
+            getattr(self, way)(p)
+
+    def process_batch(self, p, ways, **kwargs):
+        if "late_prompts" in (ways or ()):
+            p.prompts = [CHOICE.sub(lambda found: found[1].split("|")[-1], prompt) for prompt in p.prompts]
+
+    def postprocess_image(self, p, pp, ways):
+        if "copies" in (ways or ()) and not getattr(p, "is_a_copy", False):
+            inner = copy.copy(p)
+            inner.is_a_copy = True
+            p.scripts.postprocess(inner, processing.Processed(inner, []))
+            p.scripts.process(inner)
+
+
+if NAME.startswith("z"):
+
+    class Cocktail(Ways, scripts.Script):
+        """Stands in for the authors' Ditail, where that is not: takes its changes away only after sampling."""
+
+        def title(self):
+            return "DiffusionCocktail"
+
+        def show(self, is_img2img):
+            return scripts.AlwaysVisible
+
+        def ui(self, is_img2img):
+            return [gr.Textbox(None, visible=False), gr.Checkbox(False, visible=False)]
+
+        def process(self, p, picture, enabled):
+            if enabled and picture:
+                self.self_attention(p)
+
+        def post_sample(self, p, ps, *args):
+            self.take_away()
 
 
 class Brighter:

@@ -256,3 +256,13 @@ def test_what_extensions_asked_the_patcher_is_refused(forge: SimpleNamespace, pl
     who, what = forge.kinds.of(model).patched(model)
     assert who
     assert what.startswith(does)
+
+
+@pytest.mark.parametrize(("kept_in", "packed"), [(torch.float16, False), (torch.float8_e4m3fn, False), ("nf4", True)])
+def test_weights_that_are_packed_are_told_from_those_that_can_be_mixed(
+    forge: SimpleNamespace, kept_in: object, packed: bool
+):
+    model = engine()
+    forge.kinds.of(model).unet(model)
+    model.forge_objects.unet.model.storage_dtype = kept_in
+    assert forge.kinds.of(model).is_packed(model) is packed

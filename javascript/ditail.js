@@ -7,7 +7,8 @@
 
     const TABS = ["txt2img", "img2img"];
     const EVERY = 400; // milliseconds between two looks at the page
-    const asked = {}; // by tab, what the server was asked last
+    const PATIENCE = 4000; // milliseconds until what was not answered is asked again
+    const asked = {}; // by tab, what the server was asked last, with its number
     const made = {}; // by tab, the inversions that generations have used
     const first = {}; // img2img's denoising strength as the page had it, and as it was before it was raised
 
@@ -75,7 +76,7 @@
         return find(`#${tab}_gallery img`)?.src + said.join();
     }
 
-    window.ditailFacts = (tab) => JSON.stringify(facts(tab));
+    window.ditailFacts = (tab) => JSON.stringify({...facts(tab), number: asked[tab]?.number ?? 0});
 
     function look() {
         const tab = TABS.find((name) => find(`#tab_${name}`)?.offsetParent);
@@ -83,10 +84,16 @@
         nameTheLong(tab);
         const open = panel(tab).querySelector(".label-wrap.open");
         if (!open && !box(tab)?.checked) return;
-        const now = window.ditailFacts(tab) + everything(tab) + results(tab);
-        if (now === asked[tab]) return;
-        asked[tab] = now;
+        const now = JSON.stringify(facts(tab)) + everything(tab) + results(tab);
+        const last = asked[tab];
+        if (last && now === last.now && (answered(tab, last.number) || Date.now() < last.again)) return;
+        asked[tab] = {now, number: (last?.number ?? 0) + 1, again: Date.now() + PATIENCE};
         find(`#script_${tab}_ditail_ask`)?.click();
+    }
+
+    /* The page drops a click while the server has not answered the one before, so each question has a number. */
+    function answered(tab, number) {
+        return find(`#script_${tab}_ditail_sentence [data-number]`)?.dataset.number === String(number);
     }
 
     /* A name that its box has no room for is its tooltip. */

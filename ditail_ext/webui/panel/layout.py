@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +136,12 @@ def build_panel(is_img2img: bool, elem_id: ElemId) -> Panel:
 def badge(text: str) -> str:
     """What the title has beside the name: HTML."""
     return f'<span class="ditail-version">{__version__}</span> <span>{text}</span>'
+
+
+def numbered(answer: str, facts: Mapping[str, Any]) -> str:
+    """An answer with the number of its question, by which the page knows which of its questions were dropped."""
+    number = facts.get("number")
+    return f'<div data-number="{number}">{answer}</div>' if isinstance(number, int) else answer
 
 
 def _pasted(name: str) -> Any:

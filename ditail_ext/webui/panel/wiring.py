@@ -16,7 +16,7 @@ from ..request.arguments import from_panel
 from ..request.pictures import MASK, PICTURE
 from .controls import can_paint, in_panel
 from .jobs import TOLD, Jobs
-from .layout import Panel, badge
+from .layout import Panel, badge, numbered
 from .own_presets import listed
 
 _QUIET = {"show_progress": False, "queue": False}
@@ -88,15 +88,20 @@ class Wiring:
 
         A list that is right is left alone: the person may have chosen another entry while this is on its way.
         """
-        named = from_panel(values)
+        named, known = from_panel(values), read_facts(facts)
         try:
             settings = Settings.from_mapping(named)
-            said = say(situation_of(settings, read_facts(facts), img2img=self._img2img))
+            said = say(situation_of(settings, known, img2img=self._img2img))
         except DitailError as error:
-            return f'<p class="ditail-warning">{html.escape(str(error))}</p>', badge(""), gr.update()
+            sentence = f'<p class="ditail-warning">{html.escape(str(error))}</p>'
+            return numbered(sentence, known), badge(""), gr.update()
         shown = said.badge if settings.enabled else ""
         name = listed(preset, named)
-        return in_html(said, self._tab), badge(shown), gr.update() if name == preset else gr.update(value=name)
+        return (
+            numbered(in_html(said, self._tab), known),
+            badge(shown),
+            gr.update() if name == preset else gr.update(value=name),
+        )
 
     def _origin(self, panel: Panel) -> None:
         controls, host, said = panel.by_name, self._host, panel.said

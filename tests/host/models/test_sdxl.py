@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from harness.client import circle, encode
 from harness.families import generate, made_by, recorded
 from harness.probe import Call, Records
@@ -17,7 +15,6 @@ from harness.reference import relative
 from harness.server import WebUI
 from harness.state import options, unchanged_host
 from PIL import Image
-from safetensors.torch import load_file
 
 pytestmark = pytest.mark.server("others")
 
@@ -162,34 +159,3 @@ def test_a_source_of_another_family_is_refused(sdxl: WebUI, target: str, source:
     assert source in answer.sentence
     assert sdxl.probe.records().calls == []
     generate(sdxl, None, txt2img=True, steps=2)
-
-
-@pytest.fixture
-def pickled(other_families: WebUI) -> Iterator[str]:
-    """xl-beta as a ``.ckpt``."""
-    path = other_families.checkpoints / "xl-pickled.ckpt"
-    whole = other_families.checkpoints / BETA["source_checkpoint"]
-    torch.save({"state_dict": load_file(whole)}, path, _use_new_zipfile_serialization=False)
-    shutil.copyfile(whole.with_suffix(".yaml"), path.with_suffix(".yaml"))
-    other_families.post("/sdapi/v1/refresh-checkpoints")
-    yield path.name
-    path.unlink()
-    path.with_suffix(".yaml").unlink()
-    other_families.post("/sdapi/v1/refresh-checkpoints")
-
-
-def test_of_either_format_it_is_no_source_for_sd1(other_families: WebUI, pickled: str):
-    """Before it was looked at what a pickle holds, the picture was garbage."""
-    with unchanged_host(other_families):
-        expected = other_families.img2img(BETA)
-        answer = other_families.img2img({"source_checkpoint": pickled})
-    assert answer.status == expected.status == 422, answer.body
-    assert answer.sentence.startswith(f"Ditail: Source checkpoint: '{pickled}")
-    why, wanted = (sentence.partition("]' is ")[2] for sentence in (answer.sentence, expected.sentence))
-    assert why == wanted != ""
-
-
-def test_a_pickled_one_is_as_good_a_source(sdxl: WebUI, pickled: str):
-    expected = sdxl.img2img(BETA, steps=4)
-    assert expected.status == 200, expected.body
-    assert sdxl.img2img({"source_checkpoint": pickled}, steps=4).pixels == expected.pixels

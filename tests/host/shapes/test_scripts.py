@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness.client import circle, encode, left_half
+from harness.client import SQUARE, circle, encode, left_half
 from harness.plot import plot
 from harness.probe import Probe
 from harness.reference import relative
@@ -67,7 +67,7 @@ def test_images_with_prompts_of_their_own(webui: WebUI, probe: Probe, together: 
     """A batch of different prompts has several sources; each image is as alone."""
     with options(webui, {"batch_cond_uncond": together}):
         args = [False, False, "positive", "comma", 0]
-        request = {"script_name": "Prompt matrix", "script_args": args, "batch_size": 2}
+        request = {"script_name": "Prompt matrix", "script_args": args, "batch_size": 2, **SQUARE}
         run(webui, probe, prompt="a red circle|big AND round|on grey", **request)
         matrix = probe.records()
         prompts = ["a red circle", "a red circle, big AND round", "a red circle, on grey"]
@@ -75,5 +75,5 @@ def test_images_with_prompts_of_their_own(webui: WebUI, probe: Probe, together: 
         assert len(images) == 4
         assert max(call.rows for call in matrix.calls if call.output is None) == 2
         for image, prompt in zip(images, prompts, strict=False):
-            run(webui, probe, prompt=prompt)
+            run(webui, probe, prompt=prompt, **SQUARE)
             assert relative(image, probe.records().samples[0][0]) < 1e-4

@@ -205,3 +205,10 @@ def test_a_preset_that_was_just_chosen_is_not_unsaid(host: SimpleNamespace):
     assert own.listed("as set below", generated) == "generated content"
     assert own.listed("generated content", generated) == "generated content"
     assert own.listed("generated content", {**generated, "feature_ratio": 0.3}) == "as set below"
+
+
+def test_an_answer_has_its_question_s_number(host: SimpleNamespace):
+    """The page asks again what was dropped; without its script nobody numbers anything."""
+    numbered = host.load("panel.layout").numbered
+    assert numbered("<p>x</p>", {"number": 7}) == '<div data-number="7"><p>x</p></div>'
+    assert numbered("<p>x</p>", {}) == numbered("<p>x</p>", {"number": "7'"}) == "<p>x</p>"

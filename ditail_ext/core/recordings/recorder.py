@@ -63,8 +63,8 @@ class SourceRecorder:
     """Has a bank for every evaluation: kept from an earlier run, recorded before its turn, or recorded now.
 
     Where the injection does not record every step, a step between has the bank of the evaluation before it, also
-    where one of its own is kept: what comes out must not depend on what happens to be in memory. If that bank lacks
-    a site, because a window has just begun, the step is recorded all the same.
+    where one of its own is kept: what comes out must not depend on what happens to be in memory. If a window has just
+    begun, the step is recorded all the same, even where that bank was kept by a run whose window was open before.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class SourceRecorder:
         self._slots = slots
         self._most_rows = most_rows
         self._recorded: dict[Hashable, tuple[int, FeatureBank]] = {}
-        self._last: FeatureBank | None = None
+        self._last: tuple[set[str], FeatureBank] | None = None
         self._limit: int | None = None
 
     def bank(self, due: SourcePass, coming: Iterable[SourcePass] = ()) -> FeatureBank | None:
@@ -105,11 +105,14 @@ class SourceRecorder:
         names = self._names(due)
         self._recorded = {key: found for key, found in self._recorded.items() if found[0] >= due.step}
         if not names:
+            self._last = None
             return None
-        if self._last is None or self._injection.is_recorded(due.step) or not _holds(self._last, names):
-            kept = self._find(due, names)
-            self._last = self._record_with(due, names, coming) if kept is None else kept
-        return self._last
+        if self._last is not None and not self._injection.is_recorded(due.step) and names <= self._last[0]:
+            return self._last[1]
+        kept = self._find(due, names)
+        bank = self._record_with(due, names, coming) if kept is None else kept
+        self._last = names, bank
+        return bank
 
     def _record_with(self, due: SourcePass, names: set[str], coming: Iterable[SourcePass]) -> FeatureBank:
         own = (source for source in coming if self._injection.is_recorded(source.step))
@@ -123,7 +126,7 @@ class SourceRecorder:
         _, bank = self._recorded.get(due.key, (0, None))
         if bank is None and self._slots is not None:
             bank = self._slots(due.key).get()
-        return bank if bank is not None and _holds(bank, names) else None
+        return bank if bank is not None and all(name in bank for name in names) else None
 
     def _along(self, due: SourcePass, names: set[str], coming: Iterable[SourcePass]) -> list[SourcePass]:
         """The next ones, as many as fit into the call, of the same sites and not yet recorded."""
@@ -168,10 +171,6 @@ class SourceRecorder:
         each = [source.level for source in group for _ in range(source.latents.shape[0])]
         levels: Levels = group[0].level if len(group) == 1 else each
         return self._injection.record([source.step for source in group], lambda: self._run(rows, levels))
-
-
-def _holds(bank: FeatureBank, names: set[str]) -> bool:
-    return all(name in bank for name in names)
 
 
 def rows_worth_a_call(latents: Tensor, channels: int, free: int) -> int:

@@ -142,8 +142,8 @@ class AggregatedBatch:
 
 def _came_by(error: Exception, function: Any) -> bool:
     """Whether an error was raised in a function, or in what it called."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code is not function.__code__:
+    code, trace = getattr(function, "__code__", None), error.__traceback__
+    while trace is not None and trace.tb_frame.f_code is not code:
         trace = trace.tb_next
     return trace is not None
 

@@ -48,6 +48,18 @@ def test_a_window_that_begins_between_is_recorded_there(scene):
     assert third is not second
 
 
+def test_what_a_wider_window_kept_changes_nothing(scene):
+    """Its bank of the first step has the attention, too; a window that begins after it is recorded where it begins."""
+    cache: BankCache[FeatureBank] = BankCache(2**30)
+    slots = functools.partial(cache.slot, "run")
+    source = Source(scene, scene.one)
+    with Injection(scene.target, **WINDOWS) as injection:
+        wider = source.banks(source.recorder(injection, None, slots))
+    windows = {"feature_window": Window(0, 3), "attention_window": Window(1, 3)}
+    with Injection(scene.target, **windows, record_every=2) as injection:
+        assert source.banks(source.recorder(injection, None, slots)) == wider
+
+
 def test_a_window_that_ends_between_needs_no_more(scene):
     source = Source(scene, scene.one)
     windows = {"feature_window": Window(0, 3), "attention_window": Window(0, 1)}

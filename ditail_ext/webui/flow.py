@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modules import processing, sd_models, sd_samplers, sd_unet, shared
+from modules import processing, sd_samplers, sd_unet, shared
 
 from ..core import find_sites
 from ..errors import SettingsError, UnsupportedModelError
@@ -14,7 +14,8 @@ from .aggregation.asked import Asked, find_further, refuse_what_cannot_merge
 from .aggregation.merged import AggregatedBatches
 from .host import foreign, kinds, other_ditail
 from .host.beside.loaded import loaded_model
-from .host.checkpoints import check_file, check_pair, find_source, find_vae
+from .host.checkpoints import check_file, check_pair
+from .host.installed import find_source, find_vae, selected
 from .host.model import schedule_of, unet_of
 from .host.preparation import Preparation, generated_frame, prepare_img2img, prepare_txt2img
 from .host.samplers import SamplerPlan, plan_sampler
@@ -45,12 +46,11 @@ def settle_models(p: Any) -> None:
     Also gives memory back that has become short. To be called from ``before_process``, where the request's own
     checkpoint is not loaded yet.
     """
-    named = sd_models.checkpoint_aliases.get(p.override_settings.get("sd_model_checkpoint"))
     models.trim()
     loaded = loaded_model()
     if loaded is not None:
         foreign.remember_classes(loaded)  # the attention optimisation may be another since it was loaded
-    wanted = named or sd_models.select_checkpoint()
+    wanted = selected(p.override_settings.get("sd_model_checkpoint"))
     if wanted is not None:
         models.make_target(wanted)
 

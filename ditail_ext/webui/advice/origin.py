@@ -9,6 +9,7 @@ from typing import Any
 from modules import images, infotext_utils, sd_models
 from PIL import Image
 
+from ..host.installed import installed
 from .sentence import name
 
 
@@ -59,11 +60,7 @@ def _installed(model: str, hashed: str) -> Any:
         return known[hashed]
     if not model:
         return None
-    alike = [
-        info
-        for info in sd_models.checkpoints_list.values()
-        if model in (info.model_name, info.name, info.name_for_extra)
-    ]
+    alike = [info for info in installed() if model in (info.model_name, info.name, info.name_for_extra)]
     return alike[0] if len(alike) == 1 else None
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from ...core import InversionRule, Prompts, invert, sample
 from ...settings import Settings
 from ..host import networks
-from ..host.checkpoints import check_file, check_pair, find_source, find_vae
+from ..host.checkpoints import check_file, check_pair
+from ..host.installed import find_source, find_vae
 from ..host.model import encode_picture, noise_predictor, precision, ready, schedule_of
 from ..host.progress import InversionProgress
 from ..source.at_work import Source, at_work, require_numbers

@@ -7,14 +7,15 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from modules import sd_models, sd_unet, shared
+from modules import sd_unet, shared
 
 from ...errors import DitailError
 from ...settings import AGGREGATION_ALONE, AUTOMATIC, Settings
 from ..aggregation.asked import find_further
 from ..cache import memory as cache
 from ..host.beside.loaded import loaded_model
-from ..host.checkpoints import check_file, check_pair, find_source
+from ..host.checkpoints import check_file, check_pair
+from ..host.installed import find_source, selected_or_loaded
 from ..host.samplers import adds_noise
 from ..source.models import is_in_memory
 from .sentence import Situation
@@ -39,6 +40,9 @@ def situation_of(settings: Settings, facts: Mapping[str, Any], *, img2img: bool)
         facts: the page's: ``target`` (title of the selected checkpoint), ``picture``, ``prompt``, ``kept``, ``mask``
             (true or false), ``steps``, ``images`` (numbers), ``strength`` (0 to 1), ``sampler`` (a name).
         img2img: in which tab.
+
+    Raises:
+        CheckpointError: there is no checkpoint at all.
     """
     target = _target(facts)
     refusals = _of_options(img2img=img2img)
@@ -87,8 +91,7 @@ def _further(settings: Settings, target: Any) -> list[Any]:
 
 def _target(facts: Mapping[str, Any]) -> Any:
     """The selected checkpoint; the page may have one selected that is not loaded yet."""
-    named = sd_models.checkpoint_aliases.get(_known(facts, "target", str) or "")
-    return named or sd_models.select_checkpoint()
+    return selected_or_loaded(_known(facts, "target", str), loaded_model())
 
 
 def _is_loaded(info: Any) -> bool:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modules import sd_models, shared
+from modules import shared
 from torch import Tensor
 
 from ...core import Ranking, Sureness, levels_of, noise_errors, noise_like, rank
 from ...errors import CheckpointError, DitailError
 from ..cache.keys import key_of
 from ..host.checkpoints import check_file, check_pair
+from ..host.installed import installed
 from ..host.model import encode_picture, noise_predictor, precision, ready, schedule_of
 from ..host.progress import InversionStopped, SourceProgress
 from ..source.at_work import Source, at_work, require_numbers
@@ -101,7 +102,7 @@ def suggest(question: Question) -> Suggestion:
 def candidates_now() -> list[Any]:
     """The installed checkpoints that can be sources for the target, the target among them."""
     found = {}
-    for info in sd_models.checkpoints_list.values():
+    for info in installed():
         try:
             check_pair(check_file(info), info, shared.sd_model, None, needs_vae=False)
         except DitailError:

@@ -14,7 +14,8 @@ from ...errors import AggregationError, UnsupportedModelError
 from ...settings import NO_MIX, Settings
 from ..cache import identity
 from ..host import kinds
-from ..host.checkpoints import check_families, check_file, find_checkpoint
+from ..host.checkpoints import check_families, check_file
+from ..host.installed import find_checkpoint
 from ..host.samplers import SamplerPlan
 from ..host.tags import check_tags, strip_tags
 

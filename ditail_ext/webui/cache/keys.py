@@ -93,7 +93,7 @@ def key_of(kind: str, **facts: Any) -> str:
 def embeddings_now() -> list[list[str]]:
     """Textual inversions by name and content: a prompt may use any of them."""
     known = kinds.of(sd_models.model_data.sd_model).embeddings(sd_models.model_data.sd_model)
-    return sorted([name, str(getattr(embedding, "shorthash", ""))] for name, embedding in known.items())
+    return sorted([name, str(getattr(embedding, "shorthash", ""))] for name, embedding in tuple(known.items()))
 
 
 def options_now(names: tuple[str, ...]) -> list[str]:

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modules import paths_internal, processing, sd_models, sd_vae, shared
+from modules import paths_internal, processing, sd_vae, shared
 
 from ...errors import DitailError, SettingsError
 from ..cache import memory as cache
 from ..failure import raise_visibly
+from ..host.installed import require_selected
 from ..options import cache_bytes, grid_bytes
 from ..request.arguments import Request, parse_request
 from ..source.models import load_target
@@ -141,8 +142,7 @@ def _ditail_request(panel: Sequence[object]) -> Request:
 
 def _selected(p: Any) -> Any:
     """The checkpoint that this request would use without the grid."""
-    named = sd_models.checkpoint_aliases.get(p.override_settings.get(CHECKPOINT))
-    return named or sd_models.select_checkpoint()
+    return require_selected(p.override_settings.get(CHECKPOINT))
 
 
 def _check_size(p: Any, styles: int) -> None:

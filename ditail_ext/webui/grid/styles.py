@@ -10,7 +10,8 @@ from typing import Any
 from ...errors import CheckpointError, SettingsError
 from ...setting import shown
 from ..host import networks
-from ..host.checkpoints import check_file, find_checkpoint
+from ..host.checkpoints import check_file
+from ..host.installed import find_checkpoint
 
 ARGUMENTS = ("checkpoints", "loras")
 """Names of the grid's arguments by position."""

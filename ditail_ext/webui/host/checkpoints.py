@@ -1,8 +1,4 @@
-"""The source checkpoint: found exactly, checked before anything is touched.
-
-The host's own look-up takes nearly any text for the name of some checkpoint, and a file that cannot be read
-leaves it with half a model. So neither is left to the host.
-"""
+"""A checkpoint's file, checked before anything is touched: an unreadable one leaves the host with half a model."""
 
 from __future__ import annotations
 
@@ -13,11 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modules import sd_models, sd_vae
-
 from ...errors import CheckpointError
-from ...setting import shown
-from ...settings import AUTOMATIC, SAME_AS_TARGET
 from . import kinds
 from .other_vae import resolved_vae
 
@@ -29,65 +21,6 @@ _SDXL_TEXT = "conditioner.embedders.1."
 _MAX_HEADER = 100_000_000
 _REFUSAL = "choose an SD1.x, SD2.x or SDXL base checkpoint"
 SOURCE = "source_checkpoint"
-
-
-def find_source(name: str, target: Any) -> Any:
-    """The host's ``CheckpointInfo`` of a source checkpoint.
-
-    Args:
-        name: title, name, file name, hash or full path, exactly; ``same as target`` for the target itself.
-        target: the target's ``CheckpointInfo``.
-
-    Raises:
-        CheckpointError: no checkpoint, or more than one, has that name.
-    """
-    if name in ("", SAME_AS_TARGET):
-        return target
-    return find_checkpoint(name, "source_checkpoint")
-
-
-def find_checkpoint(name: str, argument: str) -> Any:
-    """The host's ``CheckpointInfo`` of a checkpoint by its exact title, name, file name, hash or full path.
-
-    Args:
-        name: any of these.
-        argument: where it was given, for the message.
-
-    Raises:
-        CheckpointError: no checkpoint, or more than one, has that name.
-    """
-    found = {info.filename: info for info in sd_models.checkpoints_list.values() if name in _names(info)}
-    if not found:
-        raise CheckpointError(
-            f"{argument}: there is no checkpoint named {shown(name)}; choose one of the list, or refresh it if the "
-            "file is new."
-        )
-    if len(found) > 1:
-        titles = ", ".join(info.name for info in found.values())
-        raise CheckpointError(f"{argument}: '{name}' may be any of {titles}; give the full file name.")
-    return next(iter(found.values()))
-
-
-def _names(info: Any) -> set[str]:
-    return {name for name in (*info.ids, info.title, info.name, info.filename) if name}
-
-
-def find_vae(name: str) -> str | None:
-    """The file of a source VAE by its exact name; ``None`` for ``automatic``.
-
-    Raises:
-        CheckpointError: there is no VAE of that name.
-    """
-    if name in ("", AUTOMATIC):
-        return None
-    if name not in sd_vae.vae_dict:
-        raise CheckpointError(
-            f"source_vae: there is no VAE named {shown(name)}; choose one of the list, or refresh it if it is new."
-        )
-    path: str = sd_vae.vae_dict[name]
-    if not Path(path).is_file():
-        raise CheckpointError(f"source_vae: the file {path} is gone; choose another VAE and refresh the list.")
-    return path
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from modules import devices, extra_networks, sd_models, shared
+from torch import nn
 
 from ...errors import SettingsError
 from . import kinds
@@ -194,7 +196,7 @@ def _lora_memory() -> dict[str, Any]:
 
 def known_loras() -> Mapping[str, Any]:
     """The LoRAs that the host knows, by every name that a tag may give them."""
-    return getattr(lora_module(), "available_network_aliases", {})
+    return dict(getattr(lora_module(), "available_network_aliases", {}))  # of now: the host fills it anew
 
 
 def list_loras() -> None:
@@ -218,3 +220,26 @@ def files_of(tags: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
 def _hypernetwork(kind: str, params: Any) -> list[Any]:
     path = shared.hypernetworks.get(params.positional[0]) if kind == "hypernet" and params.positional else None
     return [] if path is None else [str(path), _changed(path)]
+
+
+@torch.no_grad()
+def unmerge(model: Any, unet: nn.Module) -> None:
+    """Give a UNet's layers back their own weights, and let the host forget its copies of these.
+
+    The WebUI merges active LoRAs into a layer's weights when the layer is called, from a copy that it made of them at
+    the first time. After this it does both anew.
+    """
+    kinds.of(model).unmerge(model)
+    module = lora_module()
+    if module is None:
+        return
+    for layer in unet.modules():
+        backups = (getattr(layer, name, None) for name in ("network_weights_backup", "network_bias_backup"))
+        if any(backup is not None for backup in backups):
+            module.network_restore_weights_from_backup(layer)
+            module.network_reset_cached_weight(layer)
+
+
+def merge(model: Any) -> None:
+    """Put active LoRAs in force again after :func:`unmerge`, where the host does not do it at a layer's call."""
+    kinds.of(model).merge(model)

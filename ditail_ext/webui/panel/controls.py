@@ -21,6 +21,7 @@ from ...settings import (
     TABLE,
     Setting,
 )
+from ..host.installed import installed
 from ..request.pictures import LABELS, MASK, PICTURE
 
 ElemId = Callable[[str], str]
@@ -62,7 +63,7 @@ def mix_choices() -> list[str]:
 
 
 def _checkpoint_names() -> list[str]:
-    return sorted((info.name for info in sd_models.checkpoints_list.values()), key=str.casefold)
+    return sorted((info.name for info in installed()), key=str.casefold)
 
 
 def vae_choices() -> list[str]:

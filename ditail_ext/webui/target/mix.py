@@ -20,8 +20,9 @@ from ...core import check_fit, interpolate, mixed_weights
 from ...errors import CheckpointError, UnsupportedModelError
 from ...settings import NO_MIX, Settings
 from ..cache import identity
-from ..host import kinds, merging
-from ..host.checkpoints import find_checkpoint, read_keys
+from ..host import kinds, networks
+from ..host.checkpoints import read_keys
+from ..host.installed import find_checkpoint
 from ..host.model import unet_of
 from ..timing import Part, TimeSplit
 
@@ -122,13 +123,13 @@ def mixed_target(model: Any, mix: Mix, times: TimeSplit) -> Iterator[None]:
 
 
 def _mix(model: Any, unet: nn.Module, mix: Mix, undo: ExitStack) -> None:
-    merging.unmerge(model, unet)
+    networks.unmerge(model, unet)
     with _weights_of(mix.info, model) as other:
         check_fit(other.shapes(), unet, mix.info.name)
         undo.enter_context(mixed_weights(unet, other, mix.weight, name=mix.info.name))
         undo.enter_context(_halves_mixed(unet, other, mix.weight))
-    undo.callback(merging.unmerge, model, unet)
-    merging.merge(model)
+    undo.callback(networks.unmerge, model, unet)
+    networks.merge(model)
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def test_merged_networks_are_taken_out_first_and_last(
     before: bool,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(mixing.merging, "lora_module", lambda: FakeLora("networks"))
+    monkeypatch.setattr(mixing.networks, "lora_module", lambda: FakeLora("networks"))
     layer, own = model.model.diffusion_model[0], weights(model)
     if before:
         layer.merge(5.0)

@@ -53,19 +53,33 @@ def block(contains: str, webui: WebUI) -> str:
     return found.replace("http://127.0.0.1:7860", webui.url)
 
 
-def test_the_request_of_the_command_line(named: WebUI, photo: Path):
-    subprocess.run(["bash", "-euc", block("curl ", named)], cwd=photo, check=True, env=dict(os.environ), timeout=300)
+SIDES = pytest.mark.parametrize("side", [128, pytest.param(512, marks=pytest.mark.slow)])
+"""Of the picture, in pixels. 512 is the WebUI's own, for README.md names none; it takes half a minute."""
+
+
+def of_side(side: int, request: str) -> str:
+    """README.md's request as it stands, or with another size."""
+    place = '"denoising_strength": 1,'
+    assert request.count(place) == 1
+    return request if side == 512 else request.replace(place, f'{place} "width": {side}, "height": {side},')
+
+
+@SIDES
+def test_the_request_of_the_command_line(named: WebUI, photo: Path, side: int):
+    request = of_side(side, block("curl ", named))
+    subprocess.run(["bash", "-euc", request], cwd=photo, check=True, env=dict(os.environ), timeout=300)
     answer = json.loads((photo / "answer.json").read_text("utf-8"))
     assert "images" in answer, answer
-    assert decode(answer["images"][0]).size == (512, 512)
+    assert decode(answer["images"][0]).size == (side, side)
     infotext = json.loads(answer["info"])["infotexts"][0]
     assert "Model: watercolour" in infotext
     assert "Ditail source: realistic.safetensors" in infotext
     assert "Ditail feature ratio: 0.5" in infotext  # the preset's
 
 
-def test_the_request_in_python(named: WebUI, photo: Path):
-    (photo / "request.py").write_text(block("urllib.request", named), encoding="utf-8")
+@SIDES
+def test_the_request_in_python(named: WebUI, photo: Path, side: int):
+    (photo / "request.py").write_text(of_side(side, block("urllib.request", named)), encoding="utf-8")
     subprocess.run([sys.executable, "request.py"], cwd=photo, check=True, timeout=300)
     assert "Ditail source: realistic.safetensors" in Image.open(photo / "lighthouse.png").info["parameters"]
 

@@ -64,12 +64,19 @@ class Client:
     def post(self, path: str, payload: Any = None) -> Answer:
         return self._ask("post", path, json=payload or {})
 
+    def get_bytes(self, path: str) -> bytes:
+        """What is no JSON."""
+        response = self._send("get", path)
+        response.raise_for_status()
+        return response.content
+
     def _ask(self, method: str, path: str, **what: Any) -> Answer:
+        return _answer(self._send(method, path, **what))
+
+    def _send(self, method: str, path: str, **what: Any) -> requests.Response:
         """Uncompressed: packing what a probe has recorded takes the WebUI longer than the record pass."""
         plain = {"Accept-Encoding": "identity"}
-        return _answer(
-            requests.request(method, self.url + path, headers=plain, auth=self.auth, timeout=TIMEOUT, **what)
-        )
+        return requests.request(method, self.url + path, headers=plain, auth=self.auth, timeout=TIMEOUT, **what)
 
     def txt2img(self, ditail: list[Any] | dict[str, Any] | None = None, **request: Any) -> Answer:
         """A small picture; ``ditail`` is the arguments' list, or one dict by name."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,17 +117,13 @@ class Probe:
         return int(self._client.get("/probe/count").body["reached"])
 
     def records(self) -> Records:
-        body = self._client.get("/probe/records").body
-        calls = [
-            Call(**{name: _array(value) if name in _ARRAYS else value for name, value in call.items()})
-            for call in body.pop("calls")
-        ]
-        latents = {name: [_array(text) for text in body.pop(name)] for name in ("samples", "init_latents", "watched")}
-        return Records(calls=calls, **latents, **body)
+        text, values = self._client.get_bytes("/probe/records").split(b"\n", 1)
 
+        def found(part: dict[str, Any]) -> Any:
+            if set(part) != {"shape", "at"}:
+                return part
+            flat = np.frombuffer(values, np.float32, math.prod(part["shape"]), part["at"])
+            return flat.reshape(part["shape"]).copy()
 
-_ARRAYS = ("x", "timesteps", "context", "vector", "output")
-
-
-def _array(text: str | None) -> np.ndarray | None:
-    return None if text is None else np.load(io.BytesIO(base64.b64decode(text)))
+        body = json.loads(text, object_hook=found)
+        return Records(**{**body, "calls": [Call(**call) for call in body["calls"]]})

@@ -2,66 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.client import alike, circle, encode
+from harness.fresh import fresh, generate, make
 from harness.probe import Probe
 from harness.server import WebUI
+from harness.state import options
 
-SOURCE = "train.safetensors"
-"""People train into one file name."""
+pytestmark = pytest.mark.server("held")
 
+BETA = {"source_checkpoint": "beta.safetensors"}
 TAG = "a disc <lora:tiny>"
-ROUTE = "/sdapi/v1/options"
-
-
-@pytest.fixture(autouse=True)
-def trained(webui: WebUI, probe: Probe) -> Iterator[Path]:
-    """A source of the test's own, which may be replaced."""
-    path = webui.checkpoints / SOURCE
-    _copy(webui, "beta", path)
-    webui.post("/sdapi/v1/refresh-checkpoints")
-    yield path
-    webui.post("/probe/blind")
-    webui.post(ROUTE, {"sd_model_checkpoint": "alpha.safetensors"})
-    path.unlink(missing_ok=True)
-    path.with_suffix(".yaml").unlink()
-    webui.post("/sdapi/v1/refresh-checkpoints")
-
-
-def _copy(webui: WebUI, name: str, path: Path) -> None:
-    path.unlink(missing_ok=True)
-    shutil.copyfile(webui.checkpoints / f"{name}.safetensors", path)
-    shutil.copyfile(webui.checkpoints / f"{name}.yaml", path.with_suffix(".yaml"))
-
-
-def make(webui: WebUI, ditail: dict[str, Any] | None = None, **request: Any) -> list[bytes]:
-    """A small picture by the source that may be replaced."""
-    small: dict[str, Any] = {"width": 128, "height": 64, "steps": 3, "denoising_strength": 1.0, **request}
-    answer = webui.img2img({"source_checkpoint": SOURCE, **(ditail or {})}, **small)
-    assert answer.status == 200, answer.body
-    return answer.pixels
-
-
-def fresh(webui: WebUI, *args: Any, **request: Any) -> list[bytes]:
-    webui.post("/ditail/v1/cache/clear")
-    return make(webui, *args, **request)
-
-
-@contextmanager
-def option(webui: WebUI, name: str, value: object) -> Iterator[None]:
-    before = webui.get(ROUTE).body[name]
-    webui.post(ROUTE, {name: value})
-    try:
-        yield
-    finally:
-        webui.post(ROUTE, {name: before})
 
 
 ARGUMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -122,9 +75,9 @@ OPTIONS = {
 
 def is_kept_truly(webui: WebUI, ditail: dict[str, Any], request: dict[str, Any]) -> bool:
     """With everything kept of another request, the answer is that of a fresh start."""
-    fresh(webui)
-    warm = make(webui, ditail, **request)
-    return warm == fresh(webui, ditail, **request)
+    fresh(webui, BETA)
+    warm = make(webui, BETA | ditail, **request)
+    return warm == fresh(webui, BETA | ditail, **request)
 
 
 @pytest.mark.parametrize("changed", ARGUMENTS)
@@ -134,35 +87,31 @@ def test_arguments(webui: WebUI, changed: str):
 
 @pytest.mark.parametrize("changed", GENERATED)
 def test_generated_contents(webui: WebUI, changed: str):
-    def generated(ditail: dict[str, Any], request: dict[str, Any]) -> list[bytes]:
-        small = {"width": 128, "height": 64, "steps": 3, **request}
-        answer = webui.txt2img({"source_checkpoint": SOURCE, **ditail}, **small)
-        assert answer.status == 200, answer.body
-        return answer.pixels
-
+    ditail, request = GENERATED[changed]
     webui.post("/ditail/v1/cache/clear")
-    before = generated({}, {})
-    warm = generated(*GENERATED[changed])
+    before = generate(webui, BETA)
+    warm = generate(webui, BETA | ditail, **request)
     webui.post("/ditail/v1/cache/clear")
-    assert alike(warm, generated(*GENERATED[changed]))  # of a batch one run may be kept, and the other is alone then
+    # of a batch one run may be kept, and the other is alone then
+    assert alike(warm, generate(webui, BETA | ditail, **request))
     assert warm != before
 
 
 @pytest.mark.parametrize("changed", OPTIONS)
 def test_options(webui: WebUI, changed: str):
-    tagged = {"inversion_prompt": TAG + " (disc:1.4)"}
+    tagged = {**BETA, "inversion_prompt": TAG + " (disc:1.4)"}
     fresh(webui, tagged)
-    with option(webui, changed, OPTIONS[changed]):
+    with options(webui, {changed: OPTIONS[changed]}):
         warm = make(webui, tagged)
         assert warm == fresh(webui, tagged)
 
 
 def test_nothing_changed(webui: WebUI, probe: Probe):
-    first = fresh(webui)
+    first = fresh(webui, BETA)
     probe.reset()
-    assert make(webui) == first
+    assert make(webui, BETA) == first
     assert not probe.records().source_ran
-    assert probe.records().loads == []
+    assert probe.records().switches == []
 
 
 @pytest.mark.parametrize(
@@ -175,55 +124,3 @@ def test_a_planted_omission_is_seen(webui: WebUI, fact: str, changed: str):
     finally:
         webui.post("/probe/blind")
         webui.post("/ditail/v1/cache/clear")
-
-
-def rewritten(webui: WebUI, path: Path) -> None:
-    _copy(webui, "delta", path)
-
-
-def made_v(webui: WebUI, path: Path) -> None:
-    """``parameterization: v`` in the configuration beside the file."""
-    file = path.with_suffix(".yaml")
-    text = (webui.checkpoints / "vpred.yaml").read_text()
-    file.unlink()
-    file.write_text(text)
-    os.utime(file)
-
-
-@pytest.mark.parametrize("change", [rewritten, made_v])
-@pytest.mark.parametrize("limit", [1, 2])
-def test_a_source_that_became_another(webui: WebUI, trained: Path, change: Callable[..., None], limit: int):
-    with option(webui, "sd_checkpoints_limit", limit):
-        before = fresh(webui)
-        change(webui, trained)
-        warm = make(webui)
-        assert warm == fresh(webui)
-        assert warm != before
-
-
-@pytest.mark.parametrize("change", [rewritten, made_v])
-def test_a_target_that_became_another(webui: WebUI, trained: Path, change: Callable[..., None]):
-    """While it is loaded, what was loaded counts; after another checkpoint was, what the file holds."""
-    same = {"source_checkpoint": "same as target"}
-    webui.post(ROUTE, {"sd_model_checkpoint": SOURCE})
-    before = fresh(webui, same)
-    change(webui, trained)
-    assert make(webui, same) == before == fresh(webui, same)
-    webui.post(ROUTE, {"sd_model_checkpoint": "alpha.safetensors"})
-    webui.post(ROUTE, {"sd_model_checkpoint": SOURCE})
-    warm = make(webui, same)
-    assert warm == fresh(webui, same)
-    assert warm != before
-
-
-def test_a_target_whose_file_was_renamed(webui: WebUI, trained: Path):
-    """It works from memory, with a source that has to be loaded, too."""
-    webui.post(ROUTE, {"sd_model_checkpoint": SOURCE})
-    other = {"source_checkpoint": "delta.safetensors"}
-    before = fresh(webui, other)
-    trained.rename(trained.with_suffix(".away"))
-    try:
-        assert fresh(webui, other) == before
-        assert make(webui, {"source_checkpoint": "same as target"})
-    finally:
-        trained.with_suffix(".away").rename(trained)

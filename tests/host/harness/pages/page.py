@@ -24,6 +24,16 @@ return [...gradioApp().querySelectorAll(arguments[0])].some((one) => one.width =
 """
 """A canvas's size before the picture under it has come; painted then, that is the mask's."""
 
+STILL = """
+if (!window.ditailTest) {
+    window.ditailTest = {changed: performance.now()};
+    const options = {subtree: true, childList: true, attributes: true};
+    new MutationObserver(() => { ditailTest.changed = performance.now(); }).observe(document, options);
+}
+return performance.now() - ditailTest.changed > 400;
+"""
+"""Whether nothing has been drawn for a moment: the scripts attach themselves to what has just been."""
+
 SET_VALUE = """
 const input = gradioApp().querySelector(arguments[0]);
 input.value = arguments[1];
@@ -67,7 +77,7 @@ class Page:
         self.driver.get_log("browser")
         self.driver.get(self.url)
         wait(self._ready, "the page")
-        time.sleep(2)  # its scripts attach themselves to what has just been drawn
+        ask(lambda: self.run(STILL), 3)
 
     def run(self, script: str, *args: Any) -> Any:
         return self.driver.execute_script(script, *args)

@@ -31,7 +31,7 @@ def snapshot() -> dict[str, Any]:
         "vae": sd_vae.get_loaded_vae_name(),
         "loaded_models": _held(),
         "modules": _touched_modules(seams.root(model)),
-        "global_hooks": len(torch_module._global_forward_hooks) + len(torch_module._global_forward_pre_hooks),
+        "global_hooks": len(_hooks_of_all()),
         "attributes": sorted(name for name in vars(unet) if not name.startswith("_")),
         "patched": _patched(model),
         "weights": _hash(unet.state_dict()),
@@ -49,6 +49,12 @@ def snapshot() -> dict[str, Any]:
         "callbacks": {name: len(callbacks) for name, callbacks in script_callbacks.callback_map.items()},
         "grad": torch.is_grad_enabled(),
     }
+
+
+def _hooks_of_all() -> list[Any]:
+    """On every module, but for the probe's own."""
+    every = [*torch_module._global_forward_hooks.values(), *torch_module._global_forward_pre_hooks.values()]
+    return [hook for hook in every if not hook.__module__.startswith("ditail_probe")]
 
 
 def _embeddings() -> list[str]:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from ditail_probe import blind, breaking, memory, recorder, state
-from fastapi import Body
+from fastapi import Body, Response
 from modules import paths_internal, script_callbacks, scripts, sd_models_config, shared
 
 ONE_YAML = Path(paths_internal.data_path) / "one.yaml"
@@ -26,7 +26,7 @@ class Probe(scripts.Script):
 def add_routes(_demo, app):
     app.add_api_route("/probe/reset", reset, methods=["POST"])
     app.add_api_route("/probe/count", _count, methods=["GET"])
-    app.add_api_route("/probe/records", recorder.RECORDER.report, methods=["GET"])
+    app.add_api_route("/probe/records", lambda: Response(recorder.RECORDER.report()), methods=["GET"])
     app.add_api_route("/probe/blind", lambda fact=None: blind.to(fact), methods=["POST"])
     app.add_api_route("/probe/option", lambda name: getattr(shared.opts, name), methods=["GET"])
     app.add_api_route("/probe/held", memory.held, methods=["GET"])

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import flops, memory, round_trip, webui_speed
+from bench import flops, memory, round_trip
 from bench.shapes import SHAPES
+from bench.webui import in_a_row
+from bench.webui import speed as webui_speed
 from ditail_ext.core import InversionRule
 
 MIB = 2**20
@@ -59,6 +61,47 @@ def test_an_ordinary_picture_is_no_measurement(monkeypatch: pytest.MonkeyPatch, 
     else:
         with pytest.raises(RuntimeError, match="without it"):
             times.take(server, "mode", {}, "Ditail seconds")
+
+
+class Counting:
+    """A WebUI that says at each request what it was told to; a load is a line in its log."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.said, self.asked, self.text = said, [], "Loading weights [0] from target"
+
+    def post(self, _path: str, asked: dict[str, object]) -> dict[str, str]:
+        self.asked.append(asked)
+        self.text += self.said.pop(0)
+        return {"info": '{"Ditail seconds": 1}'}
+
+    def log(self) -> str:
+        return self.text
+
+
+LOAD = "Loading weights [0] from source"
+
+
+def test_pictures_in_a_row_are_others_each_time_and_the_warm_up_s_loads_do_not_count():
+    server = Counting([LOAD, "", LOAD, "", LOAD])
+    question = webui_speed.Question("source.safetensors", 64, 2)
+    ask = lambda question, seed: question.ditail(seed)  # noqa: E731
+    seconds, loads = in_a_row.in_a_row(server, question, 3, ask, "Ditail seconds")
+    assert (len(seconds), loads) == (3, 2)
+    for name in ("seed", "prompt"):
+        assert len({str(asked[name]) for asked in server.asked}) == 5
+    assert len({str(asked["init_images"]) for asked in server.asked}) == 4  # the warm-up's two are one
+
+
+@pytest.mark.parametrize(("said", "marker"), [("", "ditail args"), ("Traceback", "Ditail seconds")])
+def test_a_row_of_ordinary_pictures_is_no_measurement(said: str, marker: str):
+    server = Counting(["", "", said])
+    question = webui_speed.Question("source.safetensors", 64, 2)
+    with pytest.raises(RuntimeError, match="without it"):
+        in_a_row.in_a_row(server, question, 1, lambda question, seed: question.plain(seed), marker)
+
+
+def test_a_row_s_line_has_the_first_picture_apart_from_the_others():
+    assert in_a_row.row("x", [9.0, 2.0, 4.0, 3.0], 1, 12.0) == ("x", "4", "18.0", "9.0", "3.0", "1.50", "1")
 
 
 def test_counted_flops_of_a_narrow_unet_have_the_arithmetics_order():

@@ -10,11 +10,11 @@ import pytest
 from harness.client import Answer, encode
 from harness.plot import arguments
 from harness.server import WebUI
+from harness.shipped import shipped
 from harness.state import options
 from PIL import Image
 
 from demo import classifier
-from demo.assemble import assemble
 from demo.parts import SHIPPED, UNETS
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE, draw
 from demo.train.unet import SIDE
@@ -30,25 +30,10 @@ USUAL = {"width": SIDE, "height": SIDE, "steps": 20, "cfg_scale": 5, "negative_p
 @pytest.fixture(scope="module")
 def demo(webui: WebUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebUI]:
     """With the shipped checkpoints and LoRA; the base is loaded."""
-    files = tmp_path_factory.mktemp("demo")
-    assemble(SHIPPED, files)
-    links = []
-    for file in filter(Path.is_file, files.iterdir()):
-        folder = webui.loras if file.stem.endswith("-lora") else webui.checkpoints
-        links.append(folder / file.name)
-        links[-1].symlink_to(file)
-    refresh(webui)
-    with options(webui, {"sd_model_checkpoint": "ditail-demo-base.safetensors"}):
-        yield webui
-    webui.txt2img(steps=2)  # the option's checkpoint again
-    for link in links:
-        link.unlink()
-    refresh(webui)
-
-
-def refresh(webui: WebUI) -> None:
-    for kind in ("checkpoints", "loras"):
-        assert webui.post(f"/sdapi/v1/refresh-{kind}").status == 200
+    with shipped(webui, tmp_path_factory.mktemp("demo")):
+        with options(webui, {"sd_model_checkpoint": "ditail-demo-base.safetensors"}):
+            yield webui
+        webui.txt2img(steps=2)  # the option's checkpoint again
 
 
 @pytest.fixture(scope="module")

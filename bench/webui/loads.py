@@ -1,6 +1,6 @@
 """Loads, moves and memory of whole requests in a real WebUI with checkpoints of SD1.5's full size.
 
-    python -m bench.webui_loads --webui DIR [--before DIR] [--folder DIR] [--size 256] [--steps 4] [--gpu]
+    python -m bench.webui.loads --webui DIR [--before DIR] [--folder DIR] [--size 256] [--steps 4] [--gpu]
 
 One WebUI after the other on one machine: with this extension, its budget for waiting sources at off, automatic and
 4 GiB, and, where ``--before`` names a checkout of an earlier version, with that. Each makes a plain img2img picture, a
@@ -25,11 +25,11 @@ from typing import Any
 from PIL import Image
 
 from bench.full_size import write_checkpoint
-from bench.webui_server import Server
+from bench.webui.server import Server
 from demo.styles import draw
 from demo.world import make_scene
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BUDGETS = {"off": 0, "auto": -1, "4 GiB": 4096}
 """Main memory for waiting sources, by the label in the table; megabytes."""
 GIB = 2**30

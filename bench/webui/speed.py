@@ -1,6 +1,6 @@
 """A real WebUI through its HTTP API: plain img2img, this extension, the authors' extension, in turn in one run.
 
-    python -m bench.webui_speed --webui DIR --checkpoints DIR [--authors DIR] [--source NAME --target NAME]
+    python -m bench.webui.speed --webui DIR --checkpoints DIR [--authors DIR] [--source NAME --target NAME]
                                 [--size 512] [--steps 50] [--rounds 5] [--gpu] [--label TEXT]
 
 Two WebUIs run side by side and take turns: one with this extension, one with the authors' (a checkout of
@@ -32,11 +32,11 @@ from typing import Any
 
 from PIL import Image
 
-from bench.webui_server import Server, extension_of
+from bench.webui.server import Server, extension_of
 from demo.styles import draw
 from demo.world import make_scene
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCENE = 20_000
 PLAIN, PLAIN_THERE = "plain img2img", "plain img2img beside the authors' extension"
 FIRST, SECOND, TRAJECTORY = "Ditail, first", "Ditail, second", "Ditail, trajectory kept"
@@ -67,16 +67,24 @@ class Decoder(scripts.Script):
 
 @dataclass(frozen=True)
 class Question:
-    """What all generations have in common."""
+    """What all generations have in common.
+
+    Attributes:
+        source: file name of the source checkpoint.
+        size: of the pictures' sides, in pixels.
+        steps: of the sampler.
+        scene: number of the drawn picture that they begin with.
+    """
 
     source: str
     size: int
     steps: int
+    scene: int = SCENE
 
     def plain(self, seed: int) -> dict[str, Any]:
         """Img2img at full strength; prompt, seed and CFG scale change with the seed."""
         return {
-            "init_images": [_picture(self.size)],
+            "init_images": [_picture(self.scene, self.size)],
             "prompt": f"a red circle and a blue square, number {seed}",
             "negative_prompt": "blurry",
             "denoising_strength": 1.0,
@@ -109,7 +117,7 @@ class Question:
             "conv_ratio": 0.8,
             "attn_ratio": 0.5,
         }
-        asked = self._with(seed, "DiffusionCocktail", [_picture(self.size), True, state])
+        asked = self._with(seed, "DiffusionCocktail", [_picture(self.scene, self.size), True, state])
         return {**asked, "image_cfg_scale": asked["cfg_scale"]}
 
     def _with(self, seed: int, script: str, args: list[Any]) -> dict[str, Any]:
@@ -176,9 +184,9 @@ def _parts(info: str) -> Mapping[str, float]:
     return json.loads(info)["extra_generation_params"]["Ditail seconds"]
 
 
-def _picture(size: int) -> str:
+def _picture(scene: int, size: int) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(draw(make_scene(SCENE), "shaded", size)).save(buffer, "PNG")
+    Image.fromarray(draw(make_scene(scene), "shaded", size)).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -1,0 +1,1 @@
+"""Through a real WebUI: whole requests, with what the host does around them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,28 +101,39 @@ def carried_over(verdicts: list[classifier.Verdict]) -> float:
     return float(np.mean([(one & other).sum() / (one | other).sum() for one, other in masks_of]))
 
 
+CROSS = {"prompt": "a large red cross on grey", **USUAL}
+CARRIED = {"layer_profile": "full", "feature_ratio": 0.6, "attention_ratio": 0.6}
+
+
+def grid(demo: WebUI, ditail: dict[str, Any], request: dict[str, Any]) -> Answer:
+    return demo.txt2img(ditail, script_name="Ditail grid", script_args=[STYLE_FILES, ""], **request)
+
+
 def test_the_grid_has_every_content_in_every_style(demo: WebUI, judge: classifier.Judge):
-    """Through the grid script and through the X/Y/Z plot: the same nine pictures of what each source generates."""
-    request = {"prompt": "a large red cross on grey", **USUAL}
-    carried = {"layer_profile": "full", "feature_ratio": 0.6, "attention_ratio": 0.6}
     demo.probe.reset()
-    made = demo.txt2img(carried, script_name="Ditail grid", script_args=[STYLE_FILES, ""], **request)
+    made = grid(demo, CARRIED, CROSS)
     assert len(demo.probe.records().loads) <= 2 * len(CHECKPOINT_STYLES)
     verdicts = judge.judge(np.stack([np.array(picture) for picture in made.pictures[1:]]))
     columns = list(CHECKPOINT_STYLES) * len(CHECKPOINT_STYLES)
     assert sum(v.style == style for v, style in zip(verdicts, columns, strict=True)) >= 7
     assert carried_over(verdicts) > 0.5
+
+
+@pytest.mark.slow
+def test_the_plot_has_the_grids_pictures(demo: WebUI):
+    made = grid(demo, CARRIED, CROSS)
     names = ", ".join(STYLE_FILES)
     args = arguments(demo, ("Checkpoint name", names), ("[Ditail] Source checkpoint", names), img2img=False)
     demo.post("/ditail/v1/cache/clear")
-    plot = demo.txt2img(carried, script_name="X/Y/Z plot", script_args=args, **request)
+    plot = demo.txt2img(CARRIED, script_name="X/Y/Z plot", script_args=args, **CROSS)
     assert plot.pixels[1:] == made.pixels[1:]
 
 
+@pytest.mark.slow
 def test_the_grids_diagonal_is_plain_generation_where_nothing_is_injected(demo: WebUI):
     request = {"prompt": "a large red circle on grey", **USUAL}
     off = {"feature_ratio": 0.0, "attention_ratio": 0.0}
-    made = demo.txt2img(off, script_name="Ditail grid", script_args=[STYLE_FILES, ""], **request)
+    made = grid(demo, off, request)
     for index, style in enumerate(CHECKPOINT_STYLES):
         plain = demo.txt2img(override_settings=with_checkpoint(style), **request)
         assert plain.pixels == [made.pixels[1 + 4 * index]]

@@ -102,10 +102,10 @@ def test_every_scheduler(webui: WebUI, probe: Probe, sampler: str, scheduler: st
 
 @pytest.mark.parametrize("sampler", [*TIMESTEP_SAMPLERS, "Euler", "DPM++ 2M"])
 @pytest.mark.parametrize("steps", [7, 20, 30])
-def test_step_counts(webui: WebUI, probe: Probe, sampler: str, steps: int):
+@pytest.mark.parametrize("strength", [pytest.param(0.5, marks=pytest.mark.slow), 1.0])
+def test_step_counts(webui: WebUI, probe: Probe, sampler: str, steps: int, strength: float):
     """Numbers that do not divide 1000 give timestep samplers one step more."""
-    for strength in (0.5, 1.0):
-        check(webui, probe, "img2img", sampler, steps=steps, denoising_strength=strength)
+    check(webui, probe, "img2img", sampler, steps=steps, denoising_strength=strength)
 
 
 def test_too_few_steps_are_refused_or_said(webui: WebUI):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,8 +38,19 @@ def right(webui: WebUI) -> dict[str, list[bytes]]:
     return {**made, "ordinary": webui.txt2img(**SMALL).pixels}
 
 
-@pytest.mark.parametrize("then", ["interrupt", "skip", "RuntimeError", "OutOfMemoryError"])
-@pytest.mark.parametrize(("route", "stage"), [(route, stage) for route, found in STAGES.items() for stage in found])
+def cases() -> Iterator[Any]:
+    """Route, stage and what happens there. Skip ends a request as Interrupt does, and any exception as another: these
+    two take turns, and only the slow run has both everywhere.
+    """
+    for route, stages in STAGES.items():
+        for index, stage in enumerate(stages):
+            yield from (pytest.param(route, stage, then) for then in ("interrupt", "OutOfMemoryError"))
+            others = ("skip", "RuntimeError")
+            yield pytest.param(route, stage, others[index % 2])
+            yield pytest.param(route, stage, others[1 - index % 2], marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("route", "stage", "then"), cases())
 def test_nothing_of_it_stays(
     webui: WebUI, probe: Probe, right: dict[str, list[bytes]], route: str, stage: str, then: str
 ):

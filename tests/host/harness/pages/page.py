@@ -27,10 +27,10 @@ return [...gradioApp().querySelectorAll(arguments[0])].some((one) => one.width =
 STILL = """
 if (!window.ditailTest) {
     window.ditailTest = {changed: performance.now()};
-    const options = {subtree: true, childList: true, attributes: true};
+    const options = {subtree: true, childList: true};
     new MutationObserver(() => { ditailTest.changed = performance.now(); }).observe(document, options);
 }
-return performance.now() - ditailTest.changed > 400;
+return performance.now() - ditailTest.changed > 300;
 """
 """Whether nothing has been drawn for a moment: the scripts attach themselves to what has just been."""
 

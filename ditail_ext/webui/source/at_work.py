@@ -96,6 +96,7 @@ def _model_of(source: Source, times: TimeSplit, *, needs_vae: bool) -> Iterator[
             with times.part(Part.MOVE):
                 model = stack.enter_context(second.at_work())
             stack.enter_context(kinds.of(model).averaged(model))
+            stack.enter_context(kinds.of(model).without_networks(model))  # it may have been a target that had some
             yield model
     finally:
         give_back(second)

@@ -14,8 +14,9 @@ from ..cache import identity
 from ..cache.keys import key_of, options_now
 from ..cache.memory import models
 from ..host import kinds
+from ..host.beside.held import held_by_host
 from ..host.beside.loaded import held_models, loaded_model
-from ..host.beside.second_model import SecondModel, exchange, held_by_host, load_beside
+from ..host.beside.second_model import SecondModel, exchange, load_beside
 from ..host.beside.unloadable import first_line
 from ..host.checkpoints import SOURCE, check_loaded
 from ..host.other_vae import resolved_vae
@@ -91,9 +92,7 @@ def make_target(info: Any) -> None:
     The model that was loaded waits in its place. Where none waits, or the host holds one itself, the host loads.
     """
     loaded = loaded_model()
-    if loaded is None or not kinds.of(loaded).exchanges:
-        return
-    if loaded.sd_checkpoint_info.filename == info.filename or held_by_host(info) is not None:
+    if loaded is None or loaded.sd_checkpoint_info.filename == info.filename or held_by_host(info) is not None:
         return
     waiting = cast("SecondModel | None", models.take(_wanted(info)))
     if waiting is None:

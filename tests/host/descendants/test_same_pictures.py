@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from harness.cases import CASES, MASKED_SAMPLERS, OTHERWISE, masked
-from harness.client import Answer
+from harness.cases import CASES, LORA, MASKED_SAMPLERS, OTHERWISE, masked
+from harness.client import SQUARE, Answer
 from harness.probe import Records
 from harness.server import WebUI
 
 pytestmark = pytest.mark.server("reforge", "forge")
 
+NAMES = ("alpha", "beta")
 NEAR = 2
 """Of 255: rounding to a whole number may fall on either side, and a UNet's sums may be in another order."""
 
@@ -42,3 +43,18 @@ def test_the_picture_is_the_webui_s(webui: WebUI, expected: Mapping[str, Answer]
 def test_a_mask_holds_the_kept_region_at_the_source(webui: WebUI, expected_masked: Mapping[str, Records], name: str):
     found, wanted = (records.samples[0][..., :8] for records in (masked(webui, name), expected_masked[name]))
     assert np.abs(found - wanted).max() < NEAR_LATENTS
+
+
+def test_a_source_that_was_the_target_with_a_lora_is_without(webui: WebUI):
+    """They change places without a load, and what the host had merged for the target's prompt is not the source's."""
+    target = {name: {**SQUARE, "override_settings": {"sd_model_checkpoint": f"{name}.safetensors"}} for name in NAMES}
+    alpha, beta = ({"source_checkpoint": f"{name}.safetensors"} for name in NAMES)
+    webui.post("/ditail/v1/cache/clear")
+    wanted = webui.img2img(alpha, **target["beta"])
+    webui.post("/ditail/v1/cache/clear")
+    assert webui.img2img(beta, prompt=LORA, **target["alpha"]).status == 200
+    webui.probe.reset()
+    answer = webui.img2img(alpha, **target["beta"])
+    assert webui.probe.records().loads == []
+    assert difference(answer, wanted) <= NEAR
+    webui.txt2img(**target["alpha"])

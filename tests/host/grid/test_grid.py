@@ -149,7 +149,8 @@ def test_the_same_through_the_plot(webui: WebUI, probe: Probe):
     args = arguments(webui, ("Checkpoint name", names), ("[Ditail] Source checkpoint", names))
     answer = webui.img2img({}, script_name="X/Y/Z plot", script_args=args, **SHORT)
     assert cells(answer) == made
-    assert probe.records().loads == [*NAMES[1:], NAMES[0]]
+    back = [] if webui.host == "forge" else [NAMES[0]]  # Forge loads a checkpoint when it is asked for a picture
+    assert probe.records().loads == [*NAMES[1:], *back]
 
 
 @pytest.mark.slow

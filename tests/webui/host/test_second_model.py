@@ -115,6 +115,7 @@ def webui(host: SimpleNamespace) -> SimpleNamespace:
         data=loader.model_data,
         modules=modules,
         module=host.load("host.beside.second_model"),
+        held=host.load("host.beside.held"),
         state=functools.partial(snapshot, modules),
     )
 
@@ -375,7 +376,7 @@ def test_exchange(webui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
 def test_a_model_that_the_host_holds_is_not_loaded_again(webui: SimpleNamespace):
     held = Model("held")
     webui.data.loaded_sd_models.append(held)
-    found = webui.module.held_by_host(held.sd_checkpoint_info)
+    found = webui.held.held_by_host(held.sd_checkpoint_info)
     assert found.model is held
-    assert webui.module.held_by_host(webui.data.first.sd_checkpoint_info) is None
-    assert webui.module.held_by_host(info("unknown")) is None
+    assert webui.held.held_by_host(webui.data.first.sd_checkpoint_info) is None
+    assert webui.held.held_by_host(info("unknown")) is None

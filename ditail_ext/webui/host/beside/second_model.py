@@ -25,7 +25,6 @@ from .loaded import (
     among_ourselves,
     as_if_none_were_loaded,
     embeddings_of,
-    held_models,
     looked_at,
     reload_embeddings_for,
 )
@@ -156,15 +155,6 @@ def load_beside(info: Any, argument: str = SOURCE) -> SecondModel:
             raise unloadable(info, error, argument) from error
 
 
-def held_by_host(info: Any) -> SecondModel | None:
-    """A checkpoint that the host itself holds beside the loaded one, where its limit lets it hold several."""
-    data = sd_models.model_data
-    for model in held_models():
-        if model is not data.sd_model and model.sd_checkpoint_info.filename == info.filename:
-            return SecondModel(info, LoadedState.of(model))
-    return None
-
-
 def exchange(second: SecondModel) -> SecondModel:
     """Make a second model the loaded one, and the loaded one a second model; nothing is read from a file.
 
@@ -173,9 +163,19 @@ def exchange(second: SecondModel) -> SecondModel:
     Raises:
         torch.cuda.OutOfMemoryError: the device has no room; the loaded one is what it was.
     """
+    before, kind = LoadedState.now(), kinds.of(second.model)
+    if kind.loads_alone:
+        kind.make_loaded(second.model)
+    else:
+        _take(second, before)
+    script_callbacks.model_loaded_callback(second.model)
+    shared.opts.data["sd_checkpoint_hash"] = second.info.sha256
+    return SecondModel(before.model.sd_checkpoint_info, before)
+
+
+def _take(second: SecondModel, before: LoadedState) -> None:
     data = sd_models.model_data
     sd_hijack.model_hijack.apply_circular(False)  # it counts on one model only, and is asked for by each request anew
-    before = LoadedState.now()
     held = list(data.loaded_sd_models)
     if devices.device.type != "cpu":
         sd_models.send_model_to_cpu(before.model)
@@ -191,9 +191,6 @@ def exchange(second: SecondModel) -> SecondModel:
         raise
     sd_vae.reload_vae_weights(second.model)
     reload_embeddings_for(second.model)
-    script_callbacks.model_loaded_callback(second.model)
-    shared.opts.data["sd_checkpoint_hash"] = second.info.sha256
-    return SecondModel(before.model.sd_checkpoint_info, before)
 
 
 def _built(info: Any, argument: str) -> SecondModel:

@@ -35,7 +35,6 @@ class Forge(Patched):
     """A UNet's model object has a ``predictor``, which says what it predicts and at which levels."""
 
     loads_alone = True
-    exchanges = False
     resolves_vaes = False
     masks_with_noise = True
 
@@ -155,6 +154,13 @@ class Forge(Patched):
         model.sd_checkpoint_info, model.filename = info, info.filename
         model.sd_model_hash = info.calculate_shorthash()
         return model
+
+    def make_loaded(self, model: Any) -> None:
+        """The host tells what is loaded by the parameters of its last load."""
+        data = sd_models.model_data
+        data.forge_loading_parameters = {**data.forge_loading_parameters, "checkpoint_info": model.sd_checkpoint_info}
+        data.forge_hash = str(data.forge_loading_parameters)
+        data.set_sd_model(model)
 
     def reload(self, info: Any) -> None:
         """By the host's function, which does nothing where it is loaded."""

@@ -14,7 +14,6 @@ class Hijacked:
     """The parts of a kind that are the same in the WebUI and in reForge."""
 
     loads_alone = False
-    exchanges = True
     resolves_vaes = True
     masks_with_noise = False
 
@@ -50,6 +49,10 @@ class Hijacked:
 
     def load(self, info: Any, look: Callable[[Any], None]) -> Any:
         """Not to be called: the host's loader makes each model the loaded one."""
+        raise NotImplementedError
+
+    def make_loaded(self, model: Any) -> None:
+        """Not to be called: the host's variables are to follow."""
         raise NotImplementedError
 
     def reload(self, info: Any) -> None:

@@ -24,9 +24,6 @@ class Kind(Protocol):
     loads_alone: bool
     """Whether another model can be made without making the host's variables its own."""
 
-    exchanges: bool
-    """Whether another model can be made the loaded one without a load."""
-
     resolves_vaes: bool
     """Whether the host looks for a VAE for a checkpoint, and has variables that say what it found."""
 
@@ -130,6 +127,9 @@ class Kind(Protocol):
             info: the checkpoint's.
             look: is shown the weights as they are read.
         """
+
+    def make_loaded(self, model: Any) -> None:
+        """Make another model the loaded one, where :attr:`loads_alone`."""
 
     def reload(self, info: Any) -> None:
         """Make a checkpoint the loaded one again, where :attr:`loads_alone`."""

@@ -74,7 +74,8 @@ def faults() -> Iterator[Fault]:
             request = _asked("img2img", break_in=place, break_with=stop)
             yield Fault(f"{stop} in {place}", request, stop=True, fresh=any(word in place for word in LOADS))
     for name, request in meanwhile.CASES.items():
-        yield Fault(name, lambda webui, _, request=request: (request(webui), True), fresh=True)
+        stop = name in meanwhile.STOPPING
+        yield Fault(name, lambda webui, _, request=request: (request(webui), True), stop=stop, fresh=True)
 
 
 def _places() -> Iterator[tuple[str, str, bool]]:

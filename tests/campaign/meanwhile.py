@@ -208,3 +208,6 @@ CASES: dict[str, Callable[[WebUI], Answer]] = {
     "Reload UI during the inversion": _reloaded(2),
 }
 """By what happens: makes the request in which it does."""
+
+STOPPING = ("Reload UI during the inversion",)
+"""Those that press Interrupt, too."""

@@ -24,16 +24,16 @@ from demo.train.unet import SIDE
 from demo.world import caption, make_scene
 
 pytestmark = [
-    pytest.mark.server("panel"),
+    pytest.mark.server("others"),
     pytest.mark.slow,
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
 
-SCENE = make_scene(20_025)
+SCENE = make_scene(20_000)
 PANEL = "#script_img2img_ditail"
 SHOTS = os.environ.get("DITAIL_SCREENSHOTS")
-HEIGHT, GAP = 1500, 30
-"""Of the sheet, and between its columns, in pixels."""
+HEIGHT, GAP = 930, 30
+"""Of the narrow panel's upper part, and between states, in pixels."""
 
 
 @pytest.fixture
@@ -52,6 +52,8 @@ def img2img(webui: WebUI, window: Page, picture: Path, tmp_path: Path) -> Iterat
     with shipped(webui, tmp_path / "files"), options(webui, {"sd_model_checkpoint": "ditail-demo-ink.safetensors"}):
         window.open()
         enable(window, "img2img")
+        window.click(f"{PANEL}_source_checkpoint_refresh")  # the page was built before they came
+        wait(lambda: "ditail-demo-ink.safetensors" in window.options(f"{PANEL}_source_checkpoint"), "the list")
         for name, value in (("width", SIDE), ("height", SIDE), ("steps", 20)):
             window.set(f"#img2img_{name} input[type=number]", value)
         window.upload("#img2img_image", picture)
@@ -81,7 +83,8 @@ class Sheet:
     def save(self, file: Path) -> None:
         """The columns side by side on white."""
         width = sum(max(shot.width for shot in column) + GAP for column in self._columns)
-        sheet = Image.new("RGB", (width, HEIGHT), "white")
+        height = max(sum(shot.height + GAP for shot in column) for column in self._columns)
+        sheet = Image.new("RGB", (width, height), "white")
         left = 0
         for column in self._columns:
             top = 0
@@ -98,51 +101,63 @@ def asked(page: Page, button: str, answer: str, ready: Callable[[str], bool]) ->
     return wait(lambda: ready(text := page.text(f"{PANEL}_{answer}")) and text, f"the answer to {button}", 120)
 
 
-def test_from_an_offer_to_a_comparison(img2img: Page, webui: WebUI, tmp_path: Path):
+def test_from_an_offer_to_a_comparison(img2img: Page, tmp_path: Path):
     sheet = Sheet(img2img, tmp_path)
-    sheet.column()
-    panel = f"{PANEL}_enabled"
-    says(img2img, "img2img", "Source and target are the same checkpoint")
-    wait(lambda: "made by ditail-demo-shaded" in img2img.text(f"{PANEL}_origin"), "the offer")
-    sheet.add(panel, height=560)
-    img2img.run("gradioApp().querySelector(arguments[0]).focus()", number("img2img", "feature_ratio"))
-    time.sleep(1)  # the tooltip's pictures
-    sheet.add(panel, height=420)
-
-    sheet.column()
-    img2img.run("document.activeElement.blur()")
-    img2img.set("#img2img_prompt textarea", caption(SCENE))
-    suggested = asked(img2img, "suggest", "suggestion", lambda text: "errs least" in text)
-    assert "1. ditail-demo-shaded errs least" in suggested or "1. ditail-demo-base errs least" in suggested
-    wait(lambda: "shaded" in img2img.value(f"{PANEL}_source_checkpoint input"), "the source to be chosen")
-    says(img2img, "img2img", "inverted by ditail-demo-shaded")
-    sheet.add(panel, height=460)
-
-    error = asked(img2img, "preview", "preview_words", lambda text: "error" in text)
-    assert float(error.split("error ")[1].split(",")[0]) < 0.2
-    assert "the picture comes back" in error
-    wait(lambda: img2img.run(f"return gradioApp().querySelector('{PANEL}_preview_sheet img')?.complete"), "the sheet")
-    sheet.column()
-    sheet.add(panel, height=760)
-
-    sheet.column()
-    assert "Ditail: True" in generate(img2img, "img2img")
-    img2img.click(f"{PANEL}_compare")
-    wait(lambda: img2img.visible(f"{PANEL}_comparison .ditail-stage"), "the comparison", 120)
-    says(img2img, "img2img", "kept from before")
-    sheet.add(f"{PANEL}_comparison")
-
-    img2img.driver.get(f"{webui.url}/?__theme=dark")
-    wait(img2img._ready, "the page")
-    enable(img2img, "img2img")
-    panel_click(img2img, "img2img", "input.input-accordion-checkbox")
-    says(img2img, "img2img", "No picture yet")
-    sheet.column()
-    try:
-        img2img.driver.set_window_size(400, 3200)
-        time.sleep(1)
-        sheet.add(panel, height=HEIGHT)
-    finally:
-        img2img.driver.set_window_size(1500, 3200)
+    for states in ((offered,), (suggested, compared), (previewed,), (narrow_and_dark,)):
+        sheet.column()
+        for state in states:
+            state(img2img, sheet)
     sheet.save(Path(SHOTS or tmp_path) / "panel-states.png")
     assert img2img.severe() == []
+
+
+def offered(page: Page, sheet: Sheet) -> None:
+    """Opened with nothing chosen; then a tooltip."""
+    says(page, "img2img", "Source and target are the same checkpoint")
+    wait(lambda: "made by ditail-demo-shaded" in page.text(f"{PANEL}_origin"), "the offer")
+    sheet.add(f"{PANEL}_enabled", height=560)
+    page.run("gradioApp().querySelector(arguments[0]).focus()", number("img2img", "feature_ratio"))
+    time.sleep(1)  # the tooltip's pictures
+    sheet.add(f"{PANEL}_enabled", height=420)
+    page.run("document.activeElement.blur()")
+
+
+def suggested(page: Page, sheet: Sheet) -> None:
+    """The base, which has learnt every style, knows the picture as well as the checkpoint that has made it."""
+    page.set("#img2img_prompt textarea", caption(SCENE))
+    said = asked(page, "suggest", "suggestion", lambda text: "errs least" in text)
+    assert said.split(" errs least")[0].split()[-1] in ("ditail-demo-shaded", "ditail-demo-base")
+    if "shaded" not in page.value(f"{PANEL}_source_checkpoint input"):
+        page.choose(f"{PANEL}_source_checkpoint", "ditail-demo-shaded.safetensors")
+    says(page, "img2img", "inverted by ditail-demo-shaded")
+    sheet.add(f"{PANEL}_enabled", height=460)
+
+
+def previewed(page: Page, sheet: Sheet) -> None:
+    error = asked(page, "preview", "preview_words", lambda text: "error" in text)
+    assert float(error.split("error ")[1].split(",")[0]) < 0.2
+    assert "the picture comes back" in error
+    wait(lambda: page.run(f"return gradioApp().querySelector('{PANEL}_preview_sheet img')?.complete"), "the sheet")
+    sheet.add(f"{PANEL}_enabled", height=760)
+
+
+def compared(page: Page, sheet: Sheet) -> None:
+    assert "Ditail: True" in generate(page, "img2img")
+    page.click(f"{PANEL}_compare")
+    wait(lambda: page.visible(f"{PANEL}_comparison .ditail-stage"), "the comparison", 120)
+    says(page, "img2img", "kept from before")
+    sheet.add(f"{PANEL}_comparison")
+
+
+def narrow_and_dark(page: Page, sheet: Sheet) -> None:
+    page.driver.get(f"{page.url}/?__theme=dark")
+    wait(page._ready, "the page")
+    enable(page, "img2img")
+    panel_click(page, "img2img", "input.input-accordion-checkbox")
+    says(page, "img2img", "No picture yet")
+    try:
+        page.driver.set_window_size(400, 3200)
+        time.sleep(1)
+        sheet.add(f"{PANEL}_enabled", height=HEIGHT)
+    finally:
+        page.driver.set_window_size(1500, 3200)

@@ -126,7 +126,7 @@ def pack(tensor: torch.Tensor | list[torch.Tensor] | None) -> Array | None:
         return None
     if isinstance(tensor, list):  # pictures that the host has decoded already
         tensor = torch.stack(tensor)
-    return tensor.detach().to("cpu", torch.float32, copy=True).numpy()
+    return tensor.detach().float().cpu().numpy().copy()  # what is recorded is no tensor that somebody holds
 
 
 def loaded_file() -> str:

@@ -42,21 +42,27 @@ def img2img(page: Page) -> Page:
     return page
 
 
+DEFAULTS = {"feature_ratio": "0.8", "attention_ratio": "0.5"}
+
+
 def test_a_number_is_set_back_alone(img2img: Page):
-    is_set_back(img2img, "feature_ratio", 0.3, "0.8", other="attention_ratio")
-    is_set_back(img2img, "attention_ratio", 1, "0.5", other="feature_ratio")
+    for name, other in (tuple(DEFAULTS), tuple(DEFAULTS)[::-1]):
+        button = f"#script_img2img_ditail_{name}_reset"
+        assert img2img.run(STYLE, button, "opacity") == "0"
+        img2img.set(number("img2img", name), 0.3)
+        img2img.set(number("img2img", other), 0.25)
+        wait(lambda button=button: float(img2img.run(STYLE, button, "opacity")) > 0.5, "the button to show")
+        set_back(img2img, name)
+        assert img2img.value(number("img2img", other)) == "0.25"
+        wait(lambda button=button: img2img.run(STYLE, button, "opacity") == "0", "the button to go")
+        set_back(img2img, other)
+        wait(lambda other=other: img2img.run(STYLE, f"#script_img2img_ditail_{other}_reset", "opacity") == "0", "it")
 
 
-def is_set_back(img2img: Page, name: str, value: float, default: str, *, other: str) -> None:
-    button = f"#script_img2img_ditail_{name}_reset"
-    assert img2img.run(STYLE, button, "opacity") == "0"
-    img2img.set(number("img2img", name), value)
-    img2img.set(number("img2img", other), 0.25)
-    wait(lambda: float(img2img.run(STYLE, button, "opacity")) > 0.5, "the button to show")
-    img2img.click(button)
-    wait(lambda: img2img.value(number("img2img", name)) == default, "the default")
-    assert img2img.value(number("img2img", other)) == "0.25"
-    wait(lambda: img2img.run(STYLE, button, "opacity") == "0", "the button to go")
+def set_back(img2img: Page, name: str) -> None:
+    """By its button."""
+    img2img.click(f"#script_img2img_ditail_{name}_reset")
+    wait(lambda: img2img.value(number("img2img", name)) == DEFAULTS[name], "the default")
 
 
 def test_lists_choices_and_texts_are_set_back(img2img: Page):

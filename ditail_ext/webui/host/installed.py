@@ -1,4 +1,4 @@
-"""The checkpoints, VAEs and LoRAs that the host lists, found exactly.
+"""The checkpoints and VAEs that the host lists, found exactly.
 
 The host's own look-up takes nearly any text for the name of some checkpoint, and another in place of one that it does
 not find. Its lists are emptied and filled again wherever somebody refreshes them, while others read them.

@@ -24,16 +24,6 @@ return [...gradioApp().querySelectorAll(arguments[0])].some((one) => one.width =
 """
 """A canvas's size before the picture under it has come; painted then, that is the mask's."""
 
-STILL = """
-if (!window.ditailTest) {
-    window.ditailTest = {changed: performance.now()};
-    const options = {subtree: true, childList: true};
-    new MutationObserver(() => { ditailTest.changed = performance.now(); }).observe(document, options);
-}
-return performance.now() - ditailTest.changed > 300;
-"""
-"""Whether nothing has been drawn for a moment: the scripts attach themselves to what has just been."""
-
 SET_VALUE = """
 const input = gradioApp().querySelector(arguments[0]);
 input.value = arguments[1];
@@ -77,7 +67,7 @@ class Page:
         self.driver.get_log("browser")
         self.driver.get(self.url)
         wait(self._ready, "the page")
-        ask(lambda: self.run(STILL), 3)
+        time.sleep(2)  # its scripts attach themselves to what has just been drawn
 
     def run(self, script: str, *args: Any) -> Any:
         return self.driver.execute_script(script, *args)

@@ -11,6 +11,7 @@ __all__ = [
     "kinds",
     "model",
     "networks",
+    "other_ditail",
     "other_vae",
     "preparation",
     "progress",

@@ -92,7 +92,7 @@ class Sheet:
                 sheet.paste(shot, (left, top))
                 top += shot.height + GAP
             left += max(shot.width for shot in column) + GAP
-        sheet.save(file, optimize=True)
+        sheet.quantize(128).save(file, optimize=True)
 
 
 def asked(page: Page, button: str, answer: str, ready: Callable[[str], bool]) -> str:
@@ -112,8 +112,12 @@ def test_from_an_offer_to_a_comparison(img2img: Page, tmp_path: Path):
 
 
 def offered(page: Page, sheet: Sheet) -> None:
-    """Opened with nothing chosen; then a tooltip."""
+    """Closed, and opened with nothing chosen; then a tooltip."""
     says(page, "img2img", "Source and target are the same checkpoint")
+    panel_click(page, "img2img", ".label-wrap")
+    wait(lambda: not page.visible(f"{PANEL}_source_checkpoint"), "the panel to close")
+    sheet.add(f"{PANEL}_enabled")
+    enable(page, "img2img")
     wait(lambda: "made by ditail-demo-shaded" in page.text(f"{PANEL}_origin"), "the offer")
     sheet.add(f"{PANEL}_enabled", height=560)
     page.run("gradioApp().querySelector(arguments[0]).focus()", number("img2img", "feature_ratio"))

@@ -92,7 +92,7 @@ class Sheet:
                 sheet.paste(shot, (left, top))
                 top += shot.height + GAP
             left += max(shot.width for shot in column) + GAP
-        sheet.quantize(128).save(file, optimize=True)
+        sheet.save(file, optimize=True)
 
 
 def asked(page: Page, button: str, answer: str, ready: Callable[[str], bool]) -> str:
@@ -142,6 +142,8 @@ def previewed(page: Page, sheet: Sheet) -> None:
     assert float(error.split("error ")[1].split(",")[0]) < 0.2
     assert "the picture comes back" in error
     wait(lambda: page.run(f"return gradioApp().querySelector('{PANEL}_preview_sheet img')?.complete"), "the sheet")
+    # asked in the middle of it the host holds the source; the page asks again once it has the words
+    wait(lambda: "To be loaded" not in page.text(f"{PANEL}_sentence"), "the target to be there again", 20)
     sheet.add(f"{PANEL}_enabled", height=760)
 
 

@@ -27,9 +27,10 @@ _SERVERS = pytest.StashKey[Servers]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A module that names several servers runs on each."""
+    """A module that names several servers runs on each, but for a test that says itself what it runs on where."""
     keys = keys_of(metafunc.definition.getparent(pytest.Module))
-    if len(keys) > 1 and "webui" in metafunc.fixturenames:
+    says = any("webui" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if len(keys) > 1 and "webui" in metafunc.fixturenames and not says:
         metafunc.parametrize("webui", keys, indirect=True, scope="module")
 
 

@@ -9,6 +9,8 @@ from harness.probe import Probe, Records
 from harness.reference import relative
 from harness.server import WebUI
 
+pytestmark = pytest.mark.server("held")
+
 BETA = {"source_checkpoint": "beta.safetensors"}
 LORA = "a red circle <lora:tiny:1>"
 LIMIT = "ditail_features_mb"

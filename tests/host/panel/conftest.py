@@ -1,9 +1,10 @@
-"""One browser for each file, and a page loaded anew for each test."""
+"""One browser for all files, and a page loaded anew for each test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.client import circle
@@ -12,17 +13,23 @@ from harness.pages.page import Page
 from harness.server import WebUI
 
 
-@pytest.fixture(scope="module")
-def window(webui: WebUI) -> Iterator[Page]:
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Any]:
     with browser() as driver:
-        yield Page(driver, webui.url)
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def window(driver: Any, webui: WebUI) -> Iterator[Page]:
+    """A module's page, not loaded yet. Afterwards the browser shows nothing, for it would go on asking."""
+    yield Page(driver, webui.url)
+    driver.get("about:blank")
 
 
 @pytest.fixture
 def page(window: Page) -> Page:
     """The page, loaded anew."""
-    window.open()
-    return window
+    return window.open()
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ def test_everything_is_there_after_reload_ui(webui: WebUI):
     built = webui.starts
     webui.post("/sdapi/v1/options", {"ditail_cache_mb": 128})
     with browser() as driver:
-        Page(driver, webui.url).click("#settings_restart_gradio")
+        Page(driver, webui.url).open().click("#settings_restart_gradio")
         wait(lambda: "Restarting UI" in webui.log(), "the WebUI to begin")
     # Only now another browser: a request that comes while it starts makes the host fail.
     wait(lambda: webui.starts == built + 1, "the page to be built again")
     with browser() as driver:
-        page = Page(driver, webui.url)
+        page = Page(driver, webui.url).open()
         assert page.value(number("img2img", "negative_scale")) == "1.5"
         enable(page, "img2img")
     assert webui.get("/sdapi/v1/options").body["ditail_cache_mb"] == 128

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from harness.installed import REPOSITORY
-from harness.pages.browser import browser, missing
+from harness.pages.browser import missing
 from harness.pages.page import Page
 from harness.pages.panel import enable
-from harness.server import WebUI
 
 pytestmark = [pytest.mark.server("german"), pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
@@ -39,12 +38,10 @@ return [...found];
 
 
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
-def test_every_string_of_the_panel_is_german(webui: WebUI, tab: str, tmp_path: Path):
-    with browser() as driver:
-        page = Page(driver, webui.url)
-        enable(page, tab)
-        strings = page.run(STRINGS, f"#script_{tab}_ditail_enabled")
-        page.shoot(f"#script_{tab}_ditail_enabled", Path(SHOTS or tmp_path) / f"panel-german-{tab}.png")
+def test_every_string_of_the_panel_is_german(page: Page, tab: str, tmp_path: Path):
+    enable(page, tab)
+    strings = page.run(STRINGS, f"#script_{tab}_ditail_enabled")
+    page.shoot(f"#script_{tab}_ditail_enabled", Path(SHOTS or tmp_path) / f"panel-german-{tab}.png")
     assert "Quelle vorschlagen" in strings
     assert "Merkmal-Anteil" in strings
     unknown = [text for text in strings if text not in {*GERMAN.values(), *OTHERS}]

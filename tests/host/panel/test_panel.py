@@ -64,7 +64,7 @@ def test_two_windows_have_values_of_their_own(page: Page, webui: WebUI, picture:
     page.set(number("txt2img", "positive_scale"), 1)
     page.upload("#script_txt2img_ditail_picture", picture)
     page.driver.switch_to.new_window("tab")
-    second = Page(page.driver, webui.url)
+    second = Page(page.driver, webui.url).open()
     small(second, "txt2img")
     assert "Ditail" not in generate(second, "txt2img")
     second.driver.close()

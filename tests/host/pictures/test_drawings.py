@@ -14,6 +14,8 @@ from harness.server import WebUI
 from harness.state import options
 from PIL import Image, ImageDraw, ImageFilter
 
+pytestmark = pytest.mark.server("held")
+
 BETA = {"source_checkpoint": "beta.safetensors"}
 MASK_BLUR = 4
 """The tab's default."""

@@ -9,6 +9,8 @@ from harness.probe import Probe, Records
 from harness.reference import relative
 from harness.server import WebUI
 
+pytestmark = pytest.mark.server("held")
+
 TAG = "<lora:tiny:1>"
 PROMPT = "a red circle"
 

@@ -12,6 +12,8 @@ from harness.server import WebUI
 
 from ditail_ext.settings import Settings
 
+pytestmark = pytest.mark.server("held")
+
 SETTINGS = Settings(enabled=True)
 
 

@@ -18,6 +18,8 @@ from harness.probe import Probe
 from harness.server import WebUI
 from harness.state import options
 
+pytestmark = pytest.mark.server("held")
+
 BETA = {"source_checkpoint": "beta.safetensors"}
 SMALL: dict[str, Any] = {"width": 128, "height": 64, "steps": 4}
 ALTERNATIVE = ["", True, True, "a disc", "", True, 20, True, 1.0, 0.0, False]

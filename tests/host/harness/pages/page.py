@@ -9,7 +9,8 @@ from typing import Any
 
 READY = """
 const app = window.gradioApp ? gradioApp() : document;
-return app.querySelector('#txt2img_generate') !== null
+return window.leaves === undefined
+    && app.querySelector('#txt2img_generate') !== null
     && app.querySelector('#setting_sd_model_checkpoint, .model_selection') !== null
     && app.querySelector('#script_img2img_ditail_enabled') !== null;
 """
@@ -23,6 +24,13 @@ UNSIZED = """
 return [...gradioApp().querySelectorAll(arguments[0])].some((one) => one.width === 300 && one.height === 150);
 """
 """A canvas's size before the picture under it has come; painted then, that is the mask's."""
+
+PRESS = """
+const item = gradioApp().querySelector(arguments[0]);
+item?.dispatchEvent(new MouseEvent('mousedown', {bubbles: true}));
+return item !== null;
+"""
+"""Found and pressed at once, for the list may be drawn anew between the two."""
 
 SET_VALUE = """
 const input = gradioApp().querySelector(arguments[0]);
@@ -60,14 +68,15 @@ class Page:
         self.url = url
         # a window that another browser's lies over has no focus, and its drop-downs never open
         driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
-        self.open()
 
-    def open(self) -> None:
+    def open(self) -> Page:
         """Load the page, or load it again; what it logged before is forgotten."""
         self.driver.get_log("browser")
+        self.run("window.leaves = true")  # the browser may answer for the page that was there a little longer
         self.driver.get(self.url)
         wait(self._ready, "the page")
         time.sleep(2)  # its scripts attach themselves to what has just been drawn
+        return self
 
     def run(self, script: str, *args: Any) -> Any:
         return self.driver.execute_script(script, *args)
@@ -95,15 +104,16 @@ class Page:
 
     def choose(self, selector: str, option: str) -> None:
         """Take an entry of a drop-down, as the mouse does."""
+        self.press(selector, option)
+        wait(lambda: self.value(f"{selector} input") == option, f"{option} to be chosen", 10)
+
+    def press(self, selector: str, option: str) -> None:
+        """The mouse on an entry of a drop-down."""
         item = f"{selector} ul.options li[aria-label='{option}']"
-        found = "return gradioApp().querySelector(arguments[0]) !== null"
         again = "const input = gradioApp().querySelector(arguments[0]); input.blur(); input.focus()"
         self.run(again, f"{selector} input")
-        # on a busy machine the first focus may come before the page listens to it
-        wait(lambda: self.run(found, item) or self.run(again, f"{selector} input"), f"the choice {option}", 60)
-        press = "gradioApp().querySelector(arguments[0]).dispatchEvent(new MouseEvent('mousedown', {bubbles: true}))"
-        self.run(press, item)
-        wait(lambda: self.value(f"{selector} input") == option, f"{option} to be chosen", 10)
+        # on a busy machine the first focus may come before the page listens to it, and the list be drawn once more
+        wait(lambda: self.run(PRESS, item) or self.run(again, f"{selector} input"), f"the choice {option}", 60)
 
     def upload(self, selector: str, file: Path) -> None:
         """Give a picture to a control."""

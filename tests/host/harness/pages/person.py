@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .page import Page, wait
+from .page import PRESS, Page, wait
 from .panel import control
 
 
@@ -53,13 +53,7 @@ class Person:
         self.click(f"{selector} input")
         for option in options:
             item = f"{selector} ul.options li[aria-label='{option}']"
-            wait(
-                lambda item=item: self.page.run("return gradioApp().querySelector(arguments[0]) !== null", item), item
-            )
-            press = (
-                "gradioApp().querySelector(arguments[0]).dispatchEvent(new MouseEvent('mousedown', {bubbles: true}))"
-            )
-            self.page.run(press, item)
+            wait(lambda item=item: self.page.run(PRESS, item), item)
             wait(lambda option=option: option in self.page.text(selector), f"{option} to be chosen", 20)
             self.clicks += 1
         self.decisions += 1

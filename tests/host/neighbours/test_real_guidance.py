@@ -19,7 +19,7 @@ from harness.beside import (
     the_same_without_ditail,
     the_same_without_neighbours,
 )
-from harness.client import circle, encode
+from harness.client import SQUARE_CIRCLE, circle, encode
 from harness.probe import Probe
 from harness.server import Setup, WebUI
 from harness.servers import SETUPS
@@ -94,7 +94,7 @@ def test_with_all_of_them_off(webui: WebUI, without_neighbours: WebUI):
 
 def test_adetailer_mends_its_box_of_each_of_three_batches(webui: WebUI, probe: Probe):
     """Around the box every picture is Ditail's, bit for bit."""
-    ditail, count = {**SOURCES["beta"], "feature_weight": 0.9}, {"n_iter": 3}
+    ditail, count = {**SOURCES["beta"], "feature_weight": 0.9}, {**SQUARE_CIRCLE, "n_iter": 3}
     webui.post("/sdapi/v1/options", {"ditail_features_mb": 0})
     try:
         probe.reset()

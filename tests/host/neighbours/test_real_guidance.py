@@ -16,6 +16,7 @@ from harness.beside import (
     both_effects_and_nothing_else,
     recorded,
     script,
+    settle,
     the_same_without_ditail,
     the_same_without_neighbours,
 )
@@ -81,6 +82,19 @@ def without_neighbours(model_files: Path, webui: WebUI) -> Iterator[WebUI]:
 @pytest.mark.parametrize("name", CASES)
 def test_both_effects_and_nothing_else(webui: WebUI, probe: Probe, name: str, source: str):
     both_effects_and_nothing_else(webui, CASES[name], SOURCES[source])
+
+
+@pytest.mark.parametrize("name", ["FreeU", "PAG"])
+def test_what_is_kept_serves_with_and_without_it(webui: WebUI, probe: Probe, name: str):
+    asked, ditail = CASES[name].asked, SOURCES["beta"]
+    settle(webui, CASES[name])
+    fresh, alone = ask(webui, ditail, asked), ask(webui, ditail)
+    for expected, parts in ((fresh, asked), (alone, {})):
+        probe.reset()
+        assert webui.img2img(ditail, **parts).pixels == expected.pixels
+        records = probe.records()
+        assert recorded(records) == 0
+        assert all(call.sampling for call in records.calls)
 
 
 @pytest.mark.parametrize("name", [*CASES, "the authors' Ditail"])

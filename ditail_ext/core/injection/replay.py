@@ -53,9 +53,9 @@ class Replay:
         return self._replaced(site, output) if tiles is None else tiles.cut(self._replaced(site, tiles.whole(output)))
 
     def _replaced(self, site: Site, output: Tensor) -> Tensor:
-        if site.kind is SiteKind.KEY:
+        if self.surroundings.further and site.kind is SiteKind.KEY:
             own = self.bank.recorded(site.name).shape[1]
-            if output.shape[1] > own:  # further tokens, of another picture, follow the layer's own and stay
+            if output.shape[1] > own:
                 return torch.cat([self._blended(site, output[:, :own]), output[:, own:]], dim=1)
         return self._blended(site, output)
 

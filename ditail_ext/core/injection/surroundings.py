@@ -63,11 +63,13 @@ class Surroundings:
         is_own: whether the pass at work is over the rows that the UNet was called with, and not one over somebody
             else's picture within that call, into which nothing is injected.
         rows: which of the call's rows a layer is given, where that many are not all of them; ``None`` if unknown.
+        further: keys may be given more tokens than a layer's own, behind these; they stay what they are.
     """
 
     tiles: Callable[[str], Tiles | None] = _no_tiles
     is_own: Callable[[], bool] = _always
     rows: Callable[[int], Sequence[int] | None] = _unknown
+    further: bool = False
 
 
 ALONE = Surroundings()

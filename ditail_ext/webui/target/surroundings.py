@@ -41,4 +41,4 @@ def surroundings_of(unet: nn.Module) -> Iterator[Surroundings]:
         if reference is None:
             yield Surroundings(tiles)
         else:
-            yield Surroundings(tiles, reference.is_own, reference.rows)
+            yield Surroundings(tiles, reference.is_own, reference.rows, further=True)

@@ -18,6 +18,7 @@ from ditail_ext.core import (
     Window,
     expand_rows,
 )
+from ditail_ext.errors import InjectionError
 
 OPEN = Window(0, 3)
 SOURCES = [2, 0, 0, 1]
@@ -148,7 +149,7 @@ def test_in_tiles_a_mask_lies_on_the_whole_picture(scene):
 
 def test_further_tokens_stay_and_rows_that_are_left_out_are_known(scene):
     other = Other(scene.target)
-    surroundings = Surroundings(rows=lambda count: NEGATIVE if count == len(NEGATIVE) else None)
+    surroundings = Surroundings(rows=lambda count: NEGATIVE if count == len(NEGATIVE) else None, further=True)
     with injected(scene, surroundings=surroundings) as injection:
         bank = record(scene, injection)
         with other.at_work(other.refer, injection), injection.replay(0, bank, SOURCES):
@@ -164,6 +165,18 @@ def test_further_tokens_stay_and_rows_that_are_left_out_are_known(scene):
         if site.kind is SiteKind.KEY:
             further = site.module(torch.ones(1, 1, site.module.in_features))
             assert torch.allclose(everybody[:, tokens:], further.expand_as(everybody[:, tokens:]), atol=1e-6)
+
+
+def test_further_tokens_that_nobody_expects_are_refused(scene):
+    other = Other(scene.target)
+    with injected(scene) as injection:
+        bank = record(scene, injection)
+        with (
+            other.at_work(other.refer),
+            pytest.raises(InjectionError, match="changes the number of tokens"),
+            injection.replay(0, bank, SOURCES),
+        ):
+            generate(scene)
 
 
 def test_a_pass_over_another_picture_is_left_alone(scene):

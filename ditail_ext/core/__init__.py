@@ -18,6 +18,7 @@ from .aggregation import (
     posterior_mean,
 )
 from .injection import (
+    ALONE,
     PROFILE_NAMES,
     FeatureBank,
     Injection,
@@ -26,6 +27,8 @@ from .injection import (
     Shortcut,
     Site,
     SiteKind,
+    Surroundings,
+    Tiles,
     detect_family,
     find_sites,
 )
@@ -68,6 +71,7 @@ from .suggest import Ranked, Ranking, Sureness, levels_of, noise_errors, noise_l
 from .trajectories import InversionRule, SourceTrajectory, Trace, TracedLatent, invert
 
 __all__ = [
+    "ALONE",
     "PROFILE_NAMES",
     "Aggregation",
     "BankCache",
@@ -107,6 +111,8 @@ __all__ = [
     "SourceRecorder",
     "SourceTrajectory",
     "Sureness",
+    "Surroundings",
+    "Tiles",
     "Trace",
     "TracedLatent",
     "Window",

@@ -12,7 +12,7 @@ from ..settings import AGGREGATION_ALONE, CONTENT_GENERATED, CONTENT_PICTURE, Se
 from . import notes
 from .aggregation.asked import Asked, find_further, refuse_what_cannot_merge
 from .aggregation.merged import AggregatedBatches
-from .host import foreign, kinds, other_ditail
+from .host import foreign, hypertile, kinds, other_ditail
 from .host.beside.loaded import loaded_model
 from .host.checkpoints import check_file, check_pair
 from .host.installed import find_source, find_vae, selected
@@ -29,6 +29,7 @@ from .target.injected import InjectedBatches, TargetPart
 from .target.mix import Mix, find_mix, why_no_mix
 from .target.region_mask import region_of
 from .target.sampling import Batches, TargetSampling, refuse_own_sampling
+from .target.surroundings import refuse_unknown_attention
 from .timing import TimeSplit, of_this_device
 
 _UNDONE = "ditail_undone"
@@ -197,14 +198,9 @@ def refuse_unsupported(p: Any) -> None:
     find_sites(unet_of(shared.sd_model))
     if p.get_token_merging_ratio():
         raise UnsupportedModelError("Ditail does not work with token merging; set the token merging ratio to 0.")
-    if getattr(shared.opts, "hypertile_enable_unet", False):
-        raise UnsupportedModelError("Ditail does not work with Hypertile; switch Hypertile U-Net off.")
-    other = foreign.self_attention(unet_of(p.sd_model))
-    if other is not None:
-        raise UnsupportedModelError(
-            f"'{other}' changes the self-attention that Ditail injects (ControlNet's reference types do); switch one "
-            "of them off."
-        )
+    if hypertile.is_on() and not hypertile.is_known():
+        raise UnsupportedModelError("Ditail does not know this WebUI's Hypertile; switch Hypertile U-Net off.")
+    refuse_unknown_attention(unet_of(p.sd_model))
     if sd_unet.get_unet_option() is not None:
         raise UnsupportedModelError("Ditail does not work with a replaced UNet (TensorRT); set SD Unet to None.")
 

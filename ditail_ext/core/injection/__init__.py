@@ -5,8 +5,10 @@ from .injection import Injection
 from .region import Region
 from .shortcuts import Shortcut
 from .sites import PROFILE_NAMES, LayerProfile, Site, SiteKind, detect_family, find_sites
+from .surroundings import ALONE, Surroundings, Tiles
 
 __all__ = [
+    "ALONE",
     "PROFILE_NAMES",
     "FeatureBank",
     "Injection",
@@ -15,6 +17,8 @@ __all__ = [
     "Shortcut",
     "Site",
     "SiteKind",
+    "Surroundings",
+    "Tiles",
     "detect_family",
     "find_sites",
 ]

@@ -61,7 +61,7 @@ class FeatureBank:
         if tuple(recorded.shape[1:]) != shape[1:]:
             raise InjectionError(
                 f"{name} recorded values of shape {tuple(recorded.shape[1:])} but now computes {shape[1:]}; switch "
-                "off whatever changes the number of tokens (token merging, Hypertile) or use a source of the "
+                "off whatever changes the number of tokens (token merging) or use a source of the "
                 "picture's size."
             )
         if sources is not None:

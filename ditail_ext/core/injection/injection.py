@@ -27,6 +27,7 @@ from .region import Region
 from .replay import Replay
 from .shortcuts import Shortcut, stand_ins
 from .sites import DEFAULT_PROFILE, LayerProfile, Site, SiteKind, find_sites
+from .surroundings import ALONE, Surroundings
 
 
 class _RecordingComplete(BaseException):
@@ -71,7 +72,7 @@ class Injection:
                 with injection.replay(step, bank):
                     epsilon = predict_noise(rows, level, conds)
 
-    Outside ``record`` and ``replay`` the UNet computes what it always did.
+    Outside both the UNet computes what it always did.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Injection:
         region: Region | None = None,
         shortcut: Shortcut = Shortcut.REFERENCE,
         record_every: int = 1,
+        surroundings: Surroundings = ALONE,
     ) -> None:
         """Find the sites; nothing is touched before the context is entered.
 
@@ -100,6 +102,7 @@ class Injection:
             shortcut: how much of the replaced work is left out.
             record_every: 1 records each step, as the method has it; with n the steps between the n-th ones replay
                 the recording before them, which costs one record pass in n.
+            surroundings: what others do with tokens and passes where it replays.
 
         Raises:
             UnsupportedModelError: the UNet has no such sites.
@@ -121,7 +124,7 @@ class Injection:
         if record_every < 1:
             raise InjectionError(f"Every how many steps to record must be 1 or more, not {record_every}.")
         self._record_every = record_every
-        self._region = region
+        self._region, self._surroundings = region, surroundings
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._phase: _Phase | None = None
 
@@ -205,7 +208,7 @@ class Injection:
                 raise InjectionError(f"Step {step} was not recorded; record it before replaying it.")
             bank = FeatureBank()
         rows = None if sources is None else torch.as_tensor(sources, dtype=torch.long)
-        replay = Replay(bank, active, rows, self._region, self._weights)
+        replay = Replay(bank, active, rows, self._region, self._weights, self._surroundings)
         with self._in_phase(replay), stand_ins(self._unet, replay, self._shortcut):
             yield
         replay.require_used()

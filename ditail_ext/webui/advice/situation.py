@@ -13,6 +13,7 @@ from ...errors import DitailError
 from ...settings import AGGREGATION_ALONE, AUTOMATIC, Settings
 from ..aggregation.asked import find_further
 from ..cache import memory as cache
+from ..host import hypertile
 from ..host.beside.loaded import loaded_model
 from ..host.checkpoints import check_file, check_pair
 from ..host.installed import find_source, selected_or_loaded
@@ -116,7 +117,7 @@ def _of_options(*, img2img: bool) -> list[str]:
     said = []
     if merging:
         said.append("Token merging is on (Settings → Optimizations): set its ratio to 0, or Ditail will refuse.")
-    if getattr(options, "hypertile_enable_unet", False):
+    if hypertile.is_on() and not hypertile.is_known():
         said.append("Hypertile U-Net is on: switch it off, or Ditail will refuse.")
     if getattr(options, "sd_unet", "None") not in ("None", "Automatic") and sd_unet.get_unet_option() is not None:
         said.append("SD Unet replaces the UNet: set it to None, or Ditail will refuse.")

@@ -7,6 +7,7 @@ __all__ = [
     "beside",
     "checkpoints",
     "foreign",
+    "hypertile",
     "installed",
     "kinds",
     "model",

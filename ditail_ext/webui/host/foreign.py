@@ -1,8 +1,8 @@
 """Every way in which another extension changes what a UNet computes: found, put aside, put back exactly.
 
 The source's run and the record pass are to compute what the model would alone. The host's own changes stay, and those
-of the extensions that come with it: its LoRAs and attention optimisations are patches of classes, and under
-``--medvram`` its hooks move the layers about.
+of the extensions that come with it, but for Hypertile's: its LoRAs and attention optimisations are patches of classes,
+and under ``--medvram`` its hooks move the layers about.
 
 Known ways, and who uses them (read in their sources): a UNet's own ``forward`` (ControlNet), a layer's (NegPiP,
 Regional Prompter, IP-Adapter), a block's ``_forward`` (ControlNet's reference types), forward hooks (Incantations),
@@ -22,7 +22,8 @@ from typing import Any
 from modules import paths_internal, sd_hijack_unet
 from torch import nn
 
-from . import kinds
+from . import hypertile, kinds
+from .reference import Reference
 
 _FORWARDS = ("forward", "_forward")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
@@ -69,6 +70,7 @@ def set_aside(model: Any) -> Iterator[None]:
             undo.enter_context(_without(vars(model), "apply_model"))
         for name in _replaced_functions():
             undo.enter_context(_without(vars(sd_hijack_unet.th), name))
+        undo.enter_context(hypertile.put_aside(_unet_of(model)))
         yield
 
 
@@ -107,15 +109,26 @@ def self_attention(unet: nn.Module) -> str | None:
     """Who has replaced the block around a self-attention, by the name of the extension; ``None`` for nobody.
 
     Such a block may run its attention several times, or on other pictures' tokens: nobody could say what of it is
-    the source's.
+    the source's, but for those that are known (see :func:`reference`).
     """
+    unknown = (function for function in _around_self_attention(unet) if Reference.of(function) is None)
+    return next(map(name_of, unknown), None)
+
+
+def reference(unet: nn.Module) -> Reference | None:
+    """ControlNet's reference types at work in a UNet; ``None`` if they are not."""
+    known = filter(None, map(Reference.of, _around_self_attention(unet)))
+    return next(known, None)
+
+
+def _around_self_attention(unet: nn.Module) -> Iterator[Callable[..., Any]]:
+    """What others have put in the place of a self-attention, and of the block around one."""
     for block in unet.modules():
         attention = getattr(block, "attn1", None)
         for owner in (block, attention) if isinstance(attention, nn.Module) else ():
             for name in _FORWARDS:
                 if _is_foreign_forward(owner, name):
-                    return name_of(vars(owner)[name])
-    return None
+                    yield vars(owner)[name]
 
 
 def extension_of(function: Any) -> str | None:

@@ -3,4 +3,4 @@
 Others import these modules, and nothing else of the room.
 """
 
-__all__ = ["batch", "features", "injected", "mix", "region_mask", "sampling"]
+__all__ = ["batch", "features", "injected", "mix", "region_mask", "sampling", "surroundings"]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from modules import devices, shared
 from torch import Tensor, nn
 
-from ...core import Injection, Region, SourceTrajectory, Trace, Window
+from ...core import Injection, Region, SourceTrajectory, Surroundings, Trace, Window
 from ...settings import Settings
 from ..cache.keys import KEY
 from ..host.model import encode_prompt, unet_of
@@ -20,6 +20,7 @@ from . import features
 from .batch import BatchTask, InjectedBatch
 from .mix import Mix, mixed_target
 from .source_rows import latents_of
+from .surroundings import surroundings_of
 
 
 class Sources(Protocol):
@@ -76,9 +77,9 @@ class InjectedBatches:
         # What others have hooked is looked at before our own hooks are there.
         slots = features.slots_for(p, unet, part.settings, keys, part.mix)
         ahead = features.rows_ahead(unet)
-        injection = self._injection(unet, sources[0].latents)
         empty = encode_prompt(model, "", negative=True, width=p.width, height=p.height, steps=p.steps)
-        with injection, ExitStack() as undo:
+        with surroundings_of(unet) as around, ExitStack() as undo:
+            injection = undo.enter_context(self._injection(unet, sources[0].latents, around))
             rows = [next(at for at, source in enumerate(sources) if source is one) for one in wanted]
             task = BatchTask(model, part.plan, latents_of(sources, devices.device), rows, empty, part.times)
             yield InjectedBatch(task, injection, undo, slots, ahead, self._target_mixed)
@@ -87,7 +88,7 @@ class InjectedBatches:
         mix = self._part.mix
         return nullcontext() if mix is None else mixed_target(shared.sd_model, mix, self._part.times)
 
-    def _injection(self, unet: nn.Module, latents: Tensor) -> Injection:
+    def _injection(self, unet: nn.Module, latents: Tensor, surroundings: Surroundings) -> Injection:
         settings, steps = self._part.settings, self._part.plan.steps
         latent_size = (latents.shape[-2], latents.shape[-1])
         return Injection(
@@ -100,4 +101,5 @@ class InjectedBatches:
             region=None if self._part.region is None else Region.from_pixels(self._part.region, latent_size),
             shortcut=features.shortcut_for(unet),
             record_every=settings.record_every,
+            surroundings=surroundings,
         )

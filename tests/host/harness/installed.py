@@ -31,10 +31,12 @@ FITTED = {
             "'transformer_depth_middle': 10,": "'transformer_depth_middle': 2,",
             "transformer_blocks.9.norm3": "transformer_blocks.1.norm3",
             "'context_dim': 768,": "'context_dim': 64,",
-        }
+        },
+        "scripts/enums.py": {"else range(10)": "else range(2)", "for index in range(10)": "for index in range(2)"},
+        "scripts/ipadapter/ipadapter_model.py": {"cross_attention_dim == 2048": "cross_attention_dim == 448"},
     },
 }
-"""What real extensions know of SD1's and SDXL's widths, by file, and what the small checkpoints have in its place."""
+"""What real extensions know of SD1's and SDXL's shapes, by file, and what the small checkpoints have in its place."""
 
 HELPERS = {"adetailer": "detector", "sd-webui-ditail": "authors"}
 """Extensions of ours, in this folder, without which real ones cannot be tested."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from harness.client import alike
 from harness.installed import NEIGHBOURS
 from harness.neighbours import Ask, apart
 from harness.probe import Records
@@ -14,10 +15,10 @@ from harness.state import unchanged_host
 
 BETA = {"source_checkpoint": "beta.safetensors"}
 SAME = {"source_checkpoint": "same as target"}
-KEPT = ["forward", "cross_attention", "hook", "cat"]
+KEPT = ["forward", "cross_attention", "hook", "cat", "reference"]
 WAYS = [*KEPT, "linear_class"]
 """With a replaced class nothing of the target's is kept: it may change from one call to the next."""
-REFUSED = ["block", "self_attention", "apply_model"]
+REFUSED = ["block", "self_attention", "aligned", "apply_model"]
 
 
 BEFORE, AFTER = NEIGHBOURS
@@ -123,3 +124,32 @@ def test_what_cannot_work_is_refused_by_name_before_anything_is_loaded(ask: Ask,
     assert answer.status == 422, answer.body
     assert f"'{neighbour}'" in answer.sentence
     assert records.calls == records.loads == []
+
+
+@pytest.mark.parametrize("neighbour", [AFTER], indirect=True)
+def test_the_other_picture_s_pass_is_left_alone(webui: WebUI, ask: Ask, neighbour: str):
+    """It computes what it does without Ditail, bit for bit; the picture's has the source's feature."""
+    _, first = ask(BETA)  # its recordings are kept
+    scripts = {"alwayson_scripts": {neighbour: {"args": [["reference"]]}}}
+    passes = {}
+    for name, ditail in (("without", None), ("with", {**BETA})):
+        webui.probe.reset(watch="output_blocks.4.0")
+        assert webui.img2img(ditail, **scripts).status == 200
+        watched, records = webui.probe.records().watched, webui.probe.records()
+        assert len(watched) == 2 * len(records.calls) > 0, "no inversion, no record pass: two passes a call"
+        passes[name] = (watched[0::2], watched[1::2])
+    assert same(passes["with"][0], passes["without"][0])
+    assert all((a != b).any() for a, b in zip(passes["with"][1], passes["without"][1], strict=True))
+    assert len(passes["with"][0]) == len([call for call in first.calls if call.sampling and call.output is not None])
+
+
+@pytest.mark.parametrize("neighbour", [AFTER], indirect=True)
+def test_beside_another_picture_each_row_takes_its_own_source(ask: Ask):
+    """Two generated contents: what the negative prompt's rows are given alone is told from the rest."""
+    ditail = {**BETA, "content": "generated"}
+    both, _ = ask(ditail, "reference", route="txt2img", batch_size=2)
+    assert both.status == 200, both.body
+    for index in range(2):
+        single, _ = ask(ditail, "reference", route="txt2img", seed=7 + index)
+        assert alike(both.pixels[-2:][index : index + 1], single.pixels[:1])
+    ask(None, "sample", route="txt2img")

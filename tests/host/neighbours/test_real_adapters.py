@@ -32,8 +32,10 @@ from harness.servers import SETUPS
 
 pytestmark = pytest.mark.server("real")
 
-MODELS = ["ControlNet", "IP-Adapter", "LLLite", "Control-LoRA", "SDXL"]
-XL_CASE = "SDXL"
+BLOCKS = ("input_blocks.4", "output_blocks.4", "output_blocks.7")
+XL_BLOCKS = ("input_blocks.4", "output_blocks.1", "output_blocks.4")
+"""Some that have attention."""
+MODELS = ["ControlNet", "IP-Adapter", "LLLite", "Control-LoRA", "SDXL", "IP-Adapter-SDXL", "LLLite-SDXL"]
 
 
 def embedding() -> str:
@@ -44,21 +46,23 @@ def embedding() -> str:
 
 
 def case(webui: WebUI, name: str, **changed: Any) -> Case:
-    if name == "IP-Adapter":
+    if name.startswith("IP-Adapter"):
         changed |= {"image": None, "ipadapter_input": [embedding()], "module": "ip-adapter_clip_sd15"}
     asked = unit(webui, f"{name.lower()}_tiny", **changed)
-    return Case(asked, target=XL) if name == XL_CASE else Case(asked)
+    return Case(asked, target=XL) if name.endswith("SDXL") else Case(asked)
 
 
 @contextmanager
 def equipped(webui: WebUI, models: Path, families: Path) -> Iterator[WebUI]:
     """With all of them, and with checkpoints of SDXL."""
-    place = place_of(webui)
-    control.write(models / "checkpoints" / "alpha.safetensors", place / "controlnet_tiny.safetensors")
-    control.write_lora(models / "checkpoints" / "alpha.safetensors", place / "control-lora_tiny.safetensors")
-    control.write_ip_adapter(place / "ip-adapter_tiny.safetensors")
-    control.write_lllite(place / "lllite_tiny.safetensors")
-    control.write(families / "xl-alpha.safetensors", place / "sdxl_tiny.safetensors")
+    place, alpha, xl = place_of(webui), models / "checkpoints" / "alpha.safetensors", families / XL
+    control.write(alpha, place / "controlnet_tiny.safetensors")
+    control.write_lora(alpha, place / "control-lora_tiny.safetensors")
+    control.write_ip_adapter(alpha, place / "ip-adapter_tiny.safetensors")
+    control.write_lllite(alpha, place / "lllite_tiny.safetensors", BLOCKS)
+    control.write(xl, place / "sdxl_tiny.safetensors")
+    control.write_ip_adapter(xl, place / "ip-adapter-sdxl_tiny.safetensors")
+    control.write_lllite(xl, place / "lllite-sdxl_tiny.safetensors", XL_BLOCKS)
     with listed(webui), families_in(webui, families):
         yield webui
 
@@ -92,7 +96,7 @@ def without_neighbours(model_files: Path, family_files: Path, webui: WebUI) -> I
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("name", MODELS)
 def test_both_effects_and_nothing_else(beside: WebUI, probe: Probe, name: str, source: str):
-    sources = XL_SOURCES if name == XL_CASE else SOURCES
+    sources = XL_SOURCES if name.endswith("SDXL") else SOURCES
     both_effects_and_nothing_else(beside, case(beside, name), sources[source])
 
 

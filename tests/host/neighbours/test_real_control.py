@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.beside import SOURCES, Case, ask, both_effects_and_nothing_else, script
+from harness.beside import SOURCES, Case, ask, both_effects_and_nothing_else, recorded, script
 from harness.client import circle, encode
 from harness.models import control
 from harness.probe import Probe
@@ -43,12 +43,17 @@ def test_each_cell_of_a_grid_is_what_its_request_gives(webui: WebUI, probe: Prob
     assert answer.status == 200, answer.body
     records = probe.records()
     assert len(records.samples) == 9
+    evaluations = sum(call.sampling and call.output is not None for call in records.calls)
     cells = answer.pixels[1:]
-    expected = []
+    expected, singles = [], []
     for source in GRID:
         for target in GRID:
             named = {"override_settings": {"sd_model_checkpoint": target}}
+            probe.reset()
             single = ask(webui, {**SOURCES["itself"], "source_checkpoint": source}, controlled, named)
+            singles.append(probe.records())
             expected.append(single.pixels[0])
     assert len(set(expected)) == 9
     assert cells == expected
+    assert recorded(records) == sum(map(recorded, singles)) == 9 * recorded(singles[0]) > 0
+    assert evaluations == 9 * sum(call.sampling and call.output is not None for call in singles[0].calls) > 0

@@ -16,10 +16,11 @@ from harness.beside import (
     both_effects_and_nothing_else,
     recorded,
     script,
+    settle,
     the_same_without_ditail,
     the_same_without_neighbours,
 )
-from harness.client import circle, encode
+from harness.client import SQUARE_CIRCLE, circle, encode
 from harness.probe import Probe
 from harness.server import Setup, WebUI
 from harness.servers import SETUPS
@@ -83,6 +84,19 @@ def test_both_effects_and_nothing_else(webui: WebUI, probe: Probe, name: str, so
     both_effects_and_nothing_else(webui, CASES[name], SOURCES[source])
 
 
+@pytest.mark.parametrize("name", ["FreeU", "PAG"])
+def test_what_is_kept_serves_with_and_without_it(webui: WebUI, probe: Probe, name: str):
+    asked, ditail = CASES[name].asked, SOURCES["beta"]
+    settle(webui, CASES[name])
+    fresh, alone = ask(webui, ditail, asked), ask(webui, ditail)
+    for expected, parts in ((fresh, asked), (alone, {})):
+        probe.reset()
+        assert webui.img2img(ditail, **parts).pixels == expected.pixels
+        records = probe.records()
+        assert recorded(records) == 0
+        assert all(call.sampling for call in records.calls)
+
+
 @pytest.mark.parametrize("name", [*CASES, "the authors' Ditail"])
 def test_with_ditail_off(webui: WebUI, without_ditail: WebUI, name: str):
     the_same_without_ditail(webui, without_ditail, CASES.get(name, AUTHORS))
@@ -94,7 +108,7 @@ def test_with_all_of_them_off(webui: WebUI, without_neighbours: WebUI):
 
 def test_adetailer_mends_its_box_of_each_of_three_batches(webui: WebUI, probe: Probe):
     """Around the box every picture is Ditail's, bit for bit."""
-    ditail, count = {**SOURCES["beta"], "feature_weight": 0.9}, {"n_iter": 3}
+    ditail, count = {**SOURCES["beta"], "feature_weight": 0.9}, {**SQUARE_CIRCLE, "n_iter": 3}
     webui.post("/sdapi/v1/options", {"ditail_features_mb": 0})
     try:
         probe.reset()

@@ -15,7 +15,7 @@ from harness.beside import (
     script,
     the_same_without_ditail,
 )
-from harness.controls import listed, place_of, unit
+from harness.controls import HINT, listed, place_of, unit
 from harness.families import families_in
 from harness.models import control
 from harness.probe import Probe
@@ -25,11 +25,18 @@ from harness.servers import SETUPS
 pytestmark = pytest.mark.server("real-medvram")
 
 ADETAILER = script("ADetailer", True, False, {"ad_model": "mediapipe_face_full"})
-ASKED = ["ADetailer", "ADetailer, SDXL", "ControlNet, SDXL"]
+REFERENCE = {"enabled": True, "module": "reference_only", "model": "None", "image": HINT, "save_detected_map": False}
+ASKED = {
+    "ADetailer": ADETAILER,
+    "ADetailer, SDXL": ADETAILER,
+    "ControlNet, SDXL": None,
+    "reference_only": script("ControlNet", REFERENCE),
+}
+"""``None`` asks for the model that is made for it."""
 
 
 def case(webui: WebUI, name: str) -> Case:
-    asked = unit(webui, "sdxl_tiny") if name.startswith("ControlNet") else ADETAILER
+    asked = ASKED[name] or unit(webui, "sdxl_tiny")
     return Case(asked, target=XL) if name.endswith("SDXL") else Case(asked)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness.client import Answer, circle, encode
+from harness.client import Answer
 from harness.probe import Probe, Records
 from harness.server import WebUI
 from harness.state import unchanged_host
@@ -32,8 +32,6 @@ def script(name: str, *args: Any) -> dict[str, Any]:
 
 
 REFUSED = {
-    "reference_only": ("sd-webui-controlnet", "reference_only"),
-    "reference_adain": ("sd-webui-controlnet", "reference_adain"),
     "MultiDiffusion": ("multidiffusion-upscaler-for-automatic1111", "MultiDiffusion"),
     "Mixture of Diffusers": ("multidiffusion-upscaler-for-automatic1111", "Mixture of Diffusers"),
 }
@@ -42,9 +40,8 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_work_is_refused_by_name_before_anything_is_computed(webui: WebUI, probe: Probe, case: str):
     who, what = REFUSED[case]
-    unit = {"enabled": True, "module": what, "model": "None", "image": encode(circle(colour=(20, 200, 60)))}
     tiles = [True, what, False, True, 1024, 1024, 8, 8, 4, 4, "None", 1.0]
-    asked = script("ControlNet", unit) if "reference" in what else script("Tiled Diffusion", *tiles)
+    asked = script("Tiled Diffusion", *tiles)
     alone, before = run(webui)
     run(webui, **asked)
     run(webui)  # they go with the next request of this tab; what they leave of the model is theirs

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from harness.neighbours import Ask
+from harness.neighbours import SEVERAL, Ask
 from harness.probe import Probe, Records
 from harness.server import WebUI
 from harness.state import unchanged_host
@@ -83,28 +81,23 @@ def passes(records: Records) -> list[int]:
     return [recorded(records), len(records.samples)]
 
 
-COUNTED: dict[str, dict[str, Any]] = {
-    "batch count": {"n_iter": 3},
-    "loopback": {"script_name": "Loopback", "script_args": [3, 0.75, "Linear", "None"]},
-    "SD upscale": {"script_name": "SD upscale", "script_args": ["", 32, 0, 1.0]},
-}
-
-
 @pytest.mark.parametrize("way", ["copies", "sample"])
-@pytest.mark.parametrize("what", COUNTED)
+@pytest.mark.parametrize("what", SEVERAL)
 def test_every_pass_is_injected(webui: WebUI, ask: Ask, way: str, what: str):
     ditail = {**BETA, "feature_weight": 0.9}
+    count, request = SEVERAL[what]
     webui.post("/sdapi/v1/options", {"ditail_features_mb": 0})
     try:
-        expected, alone = ask(ditail, **COUNTED[what])
-        found, records = ask(ditail, way, **COUNTED[what])
+        expected, alone = ask(ditail, **request)
+        found, records = ask(ditail, way, **request)
     finally:
         webui.post("/sdapi/v1/options", {"ditail_features_mb": -1})
     assert found.status == 200, found.body
     assert found.pixels == expected.pixels
     assert passes(records) == passes(alone)
+    assert len(records.samples) == count
     assert recorded(records) > 0
-    assert recorded(records) % len(records.samples) == 0
+    assert recorded(records) % count == 0
 
 
 def test_the_same_request_twice_is_the_same_picture(ask: Ask):

@@ -7,21 +7,18 @@ checkpoint and random layers that hand it on. IP-Adapter's and LLLite's are rand
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .checkpoints import CONTEXT, WIDTH
-
 _UNET = "model.diffusion_model."
 _COPIED = ("time_embed", "label_emb", "input_blocks", "middle_block")
 _HINT = (3, 16, 16, 32, 32, 96, 96, 256)
 """Channels between the hint's convolutions; the last gives as many as the UNet's first layer."""
 _RANK = 2
-_CROSS_ATTENTIONS = 16
 EMBEDDED, _IMAGE_TOKENS = 32, 4
 """Of IP-Adapter: what a picture's embedding is long, and how many tokens are made of it."""
 
@@ -48,36 +45,44 @@ def write_lora(checkpoint: Path, to: Path) -> None:
     save_file(tensors, str(to))
 
 
-def write_ip_adapter(to: Path) -> None:
+def write_ip_adapter(checkpoint: Path, to: Path) -> None:
     """Make an IP-Adapter's file: a picture's tokens from its embedding, keys and values for each cross-attention."""
     generator = torch.Generator().manual_seed(7)
+    layers = _cross_attentions(checkpoint)
+    context = layers[0].shape[1]
     tensors = {
-        "image_proj.proj.weight": torch.randn(_IMAGE_TOKENS * CONTEXT, EMBEDDED, generator=generator),
-        "image_proj.proj.bias": torch.zeros(_IMAGE_TOKENS * CONTEXT),
-        "image_proj.norm.weight": torch.ones(CONTEXT),
-        "image_proj.norm.bias": torch.zeros(CONTEXT),
+        "image_proj.proj.weight": torch.randn(_IMAGE_TOKENS * context, EMBEDDED, generator=generator),
+        "image_proj.proj.bias": torch.zeros(_IMAGE_TOKENS * context),
+        "image_proj.norm.weight": torch.ones(context),
+        "image_proj.norm.bias": torch.zeros(context),
     }
-    for index, kind in itertools.product(range(_CROSS_ATTENTIONS), "kv"):
-        weight = torch.randn(WIDTH, CONTEXT, generator=generator) / CONTEXT**0.5
+    for index, kind in itertools.product(range(len(layers)), "kv"):
+        weight = torch.randn(*layers[index].shape, generator=generator) / context**0.5
         tensors[f"ip_adapter.{2 * index + 1}.to_{kind}_ip.weight"] = weight
     save_file(tensors, str(to))
 
 
-def write_lllite(to: Path) -> None:
-    """Make a ControlNet-LLLite's file: for queries, keys and values of the encoder's and the decoder's attention."""
+def write_lllite(checkpoint: Path, to: Path, blocks: Sequence[str]) -> None:
+    """Make a ControlNet-LLLite's file: for queries, keys and values of the attention of some blocks.
+
+    Args:
+        blocks: of the encoder and the decoder, as the checkpoint calls them.
+    """
     generator = torch.Generator().manual_seed(8)
     condition, inner = 16, 16
-    layers = {
-        "conditioning1.0": (condition // 2, 3, 4, 4),
-        "conditioning1.2": (condition, condition // 2, 2, 2),
-        "down.0": (inner, WIDTH),
-        "mid.0": (inner, inner + condition),
-        "up.0": (WIDTH, inner),
-    }
+    own = load_file(checkpoint)
     tensors = {}
-    for block, layer in itertools.product(("input_blocks_4", "output_blocks_4", "output_blocks_7"), _PATCHED):
+    for block, layer in itertools.product(blocks, _PATCHED):
+        width = own[f"{_UNET}{block}.1.transformer_blocks.0.attn1.to_q.weight"].shape[1]
+        layers = {
+            "conditioning1.0": (condition // 2, 3, 4, 4),
+            "conditioning1.2": (condition, condition // 2, 2, 2),
+            "down.0": (inner, width),
+            "mid.0": (inner, inner + condition),
+            "up.0": (width, inner),
+        }
         for name, shape in layers.items():
-            key = f"lllite_unet_{block}_1_transformer_blocks_0_{layer}.{name}"
+            key = f"lllite_unet_{block.replace('.', '_')}_1_transformer_blocks_0_{layer}.{name}"
             fan_in = torch.Size(shape[1:]).numel()
             tensors[f"{key}.weight"] = torch.randn(*shape, generator=generator) / fan_in**0.5
             tensors[f"{key}.bias"] = torch.zeros(shape[0])
@@ -86,6 +91,17 @@ def write_lllite(to: Path) -> None:
 
 _PATCHED = ("attn1_to_q", "attn1_to_k", "attn1_to_v", "attn2_to_q")
 """As in the files that are around."""
+
+
+def _cross_attentions(checkpoint: Path) -> list[Tensor]:
+    """Their weights for keys, in the order that IP-Adapter's files have: encoder, decoder, middle."""
+    found = {}
+    for name, value in load_file(checkpoint).items():
+        part, _, path = name.removeprefix(_UNET).partition(".")
+        if name.startswith(_UNET) and path.endswith("attn2.to_k.weight"):
+            numbers = tuple(int(number) for number in path.split(".") if number.isdigit())
+            found[("input_blocks", "output_blocks", "middle_block").index(part), numbers] = value
+    return [found[place] for place in sorted(found)]
 
 
 def _encoder(checkpoint: Path) -> dict[str, Tensor]:

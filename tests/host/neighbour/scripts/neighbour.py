@@ -11,9 +11,12 @@ from pathlib import Path
 
 import gradio as gr
 import torch
-from modules import processing, scripts, sd_hijack_unet, shared
+from modules import processing, script_loading, scripts, sd_hijack_unet, shared
 
-NAME = Path(scripts.basedir()).name
+FOLDER = Path(scripts.basedir())
+NAME = FOLDER.name
+reference = script_loading.load_module(str(FOLDER / "neighbour_reference.py"))
+"""Each neighbour's own, so that its functions are of its folder."""
 CHOICE = re.compile(r"\{([^}]*)\}")
 
 
@@ -50,6 +53,16 @@ class Ways:
     def block(self, p):
         for block in blocks():
             self._replace(block, "_forward", changed(block._forward))
+
+    def reference(self, p):
+        """ControlNet's reference types' way: see ``reference.py``."""
+        for owner, name, value in reference.ways_of(shared.sd_model.model.diffusion_model, blocks()):
+            self._replace(owner, name, value)
+
+    def aligned(self, p):
+        """ControlNet's StyleAlign, which has the same functions, and lets rows see each other."""
+        for owner, name, value in reference.ways_of(shared.sd_model.model.diffusion_model, blocks(), align=True):
+            self._replace(owner, name, value)
 
     def hook(self, p):
         handles = [block.attn1.to_v.register_forward_hook(lambda *args: args[-1] * 1.6) for block in blocks()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from .models import inpainting, lora
 from .probe import Call, Records
@@ -38,6 +39,23 @@ def inpainting_in(webui: WebUI, whole: Path, name: str) -> Iterator[WebUI]:
     webui.txt2img(steps=2)  # the option's checkpoint again
     for suffix in (".safetensors", ".yaml"):
         (webui.checkpoints / f"{name}{suffix}").unlink()
+    webui.post("/sdapi/v1/refresh-checkpoints")
+
+
+@contextmanager
+def v_in(webui: WebUI, whole: Path, name: str) -> Iterator[WebUI]:
+    """A WebUI in which an SDXL checkpoint's UNet is also taken to predict v, as a ``.yaml`` beside it says."""
+    settings = yaml.safe_load(whole.with_suffix(".yaml").read_text(encoding="utf-8"))
+    scaling = settings["model"]["params"]["denoiser_config"]["params"]["scaling_config"]
+    scaling["target"] = "sgm.modules.diffusionmodules.denoiser_scaling.VScaling"
+    file, beside = (webui.checkpoints / f"{name}{suffix}" for suffix in (".safetensors", ".yaml"))
+    file.symlink_to(whole)
+    beside.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    webui.post("/sdapi/v1/refresh-checkpoints")
+    yield webui
+    webui.txt2img(steps=2)  # the option's checkpoint again
+    file.unlink()
+    beside.unlink()
     webui.post("/sdapi/v1/refresh-checkpoints")
 
 

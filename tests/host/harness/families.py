@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from .models import inpainting, lora
+from .models import inpainting, lora, v_prediction
 from .probe import Call, Records
 from .reference import relative
 from .server import WebUI
@@ -34,28 +33,26 @@ def families_in(webui: WebUI, files: Path) -> Iterator[WebUI]:
 def inpainting_in(webui: WebUI, whole: Path, name: str) -> Iterator[WebUI]:
     """A WebUI with a checkpoint's inpainting sibling."""
     inpainting.write(whole, webui.checkpoints / f"{name}.safetensors")
-    webui.post("/sdapi/v1/refresh-checkpoints")
-    yield webui
-    webui.txt2img(steps=2)  # the option's checkpoint again
-    for suffix in (".safetensors", ".yaml"):
-        (webui.checkpoints / f"{name}{suffix}").unlink()
-    webui.post("/sdapi/v1/refresh-checkpoints")
+    with _among_checkpoints(webui, name):
+        yield webui
 
 
 @contextmanager
 def v_in(webui: WebUI, whole: Path, name: str) -> Iterator[WebUI]:
-    """A WebUI in which an SDXL checkpoint's UNet is also taken to predict v, as a ``.yaml`` beside it says."""
-    settings = yaml.safe_load(whole.with_suffix(".yaml").read_text(encoding="utf-8"))
-    scaling = settings["model"]["params"]["denoiser_config"]["params"]["scaling_config"]
-    scaling["target"] = "sgm.modules.diffusionmodules.denoiser_scaling.VScaling"
-    file, beside = (webui.checkpoints / f"{name}{suffix}" for suffix in (".safetensors", ".yaml"))
-    file.symlink_to(whole)
-    beside.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    """A WebUI with an SDXL checkpoint's sibling that predicts v."""
+    v_prediction.write(whole, webui.checkpoints / f"{name}.safetensors")
+    with _among_checkpoints(webui, name):
+        yield webui
+
+
+@contextmanager
+def _among_checkpoints(webui: WebUI, name: str) -> Iterator[None]:
+    """What has been written among a WebUI's checkpoints is known, and gone afterwards."""
     webui.post("/sdapi/v1/refresh-checkpoints")
-    yield webui
+    yield
     webui.txt2img(steps=2)  # the option's checkpoint again
-    file.unlink()
-    beside.unlink()
+    for suffix in (".safetensors", ".yaml"):
+        (webui.checkpoints / f"{name}{suffix}").unlink()
     webui.post("/sdapi/v1/refresh-checkpoints")
 
 

@@ -8,24 +8,15 @@ import numpy as np
 import pytest
 from harness.cases import CASES, LORA, MASKED_SAMPLERS, OTHERWISE, masked
 from harness.client import SQUARE, Answer
+from harness.pictures import NEAR, difference
 from harness.probe import Records
 from harness.server import WebUI
 
 pytestmark = pytest.mark.server("reforge", "forge")
 
 NAMES = ("alpha", "beta")
-NEAR = 2
-"""Of 255: rounding to a whole number may fall on either side, and a UNet's sums may be in another order."""
-
 NEAR_LATENTS = 1e-3
 """Of latents of about 10; in the regenerated half alone, for the WebUI draws the rest from its posterior."""
-
-
-def difference(one: Answer, other: Answer) -> int:
-    """The greatest of all pixels of all pictures, of 255."""
-    assert len(one.pictures) == len(other.pictures)
-    pairs = zip(one.pictures, other.pictures, strict=True)
-    return max(int(np.abs(np.asarray(a, int) - np.asarray(b, int)).max()) for a, b in pairs)
 
 
 @pytest.mark.parametrize("name", CASES)

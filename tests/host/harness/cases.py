@@ -119,8 +119,8 @@ MASKED = {"mask": left_half(SIZE, SIZE), "inpainting_fill": 1, "mask_blur": 0}
 MASKED_SAMPLERS = ("DDIM", "PLMS", "UniPC")
 
 
-def masked(webui: WebUI, sampler: str) -> Records:
+def masked(webui: WebUI, sampler: str, ditail: Mapping[str, Any] = BETA) -> Records:
     """What a host samples with the left half regenerated."""
     webui.probe.reset()
-    assert Case(request={"sampler_name": sampler, **MASKED}).ask(webui).status == 200
+    assert Case(ditail=ditail, request={"sampler_name": sampler, **MASKED}).ask(webui).status == 200
     return webui.probe.records()

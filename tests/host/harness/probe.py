@@ -21,7 +21,7 @@ class Call:
         checkpoint: file name of the loaded checkpoint.
         x: (rows, 4, h, w) as the UNet got it.
         timesteps: (rows,).
-        context: text embeddings (rows, tokens, width); None where an SD1 UNet's call did not finish.
+        context: text embeddings (rows, tokens, width).
         vector: SDXL's second condition (rows, width); None elsewhere.
         output: what it returned; None where it did not finish (cut short, or an exception).
         sampling: it was made while ``p.sample`` ran.

@@ -6,39 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-import yaml
+from harness.families import inpainting_in
 from harness.reference import relative
 from harness.server import WebUI
-from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.server("others")
 
 
-def make_inpainting(files: Path, folder: Path) -> None:
-    """alpha with five more input channels, as inpainting checkpoints have."""
-    tensors = load_file(files / "checkpoints" / "alpha.safetensors")
-    key = "model.diffusion_model.input_blocks.0.0.weight"
-    more = torch.randn(tensors[key].shape[0], 5, 3, 3, generator=torch.Generator().manual_seed(5)) / 7
-    tensors[key] = torch.cat([tensors[key], more], dim=1)
-    config = yaml.safe_load((files / "checkpoints" / "alpha.yaml").read_text())
-    config["model"]["target"] = "ldm.models.diffusion.ddpm.LatentInpaintDiffusion"
-    params = config["model"]["params"]
-    params |= {"conditioning_key": "hybrid", "finetune_keys": None}
-    params["unet_config"]["params"]["in_channels"] = 9
-    (folder / "inpainting.yaml").write_text(yaml.safe_dump(config))
-    save_file(tensors, folder / "inpainting.safetensors", metadata={"format": "pt"})
-
-
 @pytest.fixture(scope="module")
 def inpainting(webui: WebUI, model_files: Path) -> Iterator[None]:
-    make_inpainting(model_files, webui.checkpoints)
-    webui.post("/sdapi/v1/refresh-checkpoints")
-    yield
-    webui.txt2img(steps=2)  # alpha again
-    for suffix in (".safetensors", ".yaml"):
-        (webui.checkpoints / f"inpainting{suffix}").unlink()
-    webui.post("/sdapi/v1/refresh-checkpoints")
+    with inpainting_in(webui, model_files / "checkpoints" / "alpha.safetensors", "inpainting"):
+        yield
 
 
 @pytest.mark.parametrize("sampler", ["DDIM", "Euler"])

@@ -19,7 +19,7 @@ from torch.nn.modules import module as torch_module
 
 from . import seams
 from .breaking import BREAKER, exception
-from .seams import UNETS, AutoencoderKL, OpenAIWrapper, UNetModel
+from .seams import UNETS, AutoencoderKL, OpenAIWrapper
 
 Array = np.ndarray
 
@@ -77,11 +77,13 @@ class Recorder:
         text = json.dumps({name: getattr(self, name) for name in names}, default=placed)
         return text.encode() + b"\n" + b"".join(places)
 
-    def before_unet(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+    def before_unet(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         time.sleep(self.switches.delay)
         call = {"checkpoint": loaded_file(), "x": pack(args[0]), "timesteps": pack(args[1])}
-        given = args[2] if isinstance(module, OpenAIWrapper) else {}
-        conditions = {"context": pack(given.get("crossattn")), "vector": pack(given.get("vector"))}
+        if isinstance(module, OpenAIWrapper):
+            conditions = {"context": pack(args[2].get("crossattn")), "vector": pack(args[2].get("vector"))}
+        else:
+            conditions = {"context": pack(kwargs.get("context")), "vector": pack(kwargs.get("y"))}
         self.calls.append({**call, **conditions, "output": None, "sampling": _in_sample()})
         self.before_stage("run")
         if len(self.calls) == self.switches.stop_at:
@@ -89,11 +91,9 @@ class Recorder:
         if len(self.calls) == self.switches.throw_at:
             raise exception(self.switches.throw)
 
-    def after_unet(self, module: torch.nn.Module, kwargs: dict[str, Any], output: Any) -> None:
+    def after_unet(self, output: Any) -> None:
         if self.calls:
             self.calls[-1]["output"] = pack(output)
-            if isinstance(module, UNetModel):
-                self.calls[-1]["context"] = pack(kwargs.get("context"))
 
     def after_layer(self, module: torch.nn.Module, _args: Any, output: Any) -> None:
         if self.switches.watch is not None and module is _of_unet(self.switches.watch):
@@ -198,9 +198,9 @@ def _around(kind: type[torch.nn.Module]) -> None:
     original = kind.__call__
 
     def watched(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        RECORDER.before_unet(module, args)
+        RECORDER.before_unet(module, args, kwargs)
         output = original(module, *args, **kwargs)
-        RECORDER.after_unet(module, kwargs, output)
+        RECORDER.after_unet(output)
         return output
 
     kind.__call__ = watched

@@ -37,7 +37,7 @@ else:
 
         LOADER = (sd_models, "load_model_weights")
     UNETS = (UNetModel, OpenAIWrapper)
-"""SD1's and SD2's UNet; of SDXL's what calls it, which is given all by position."""
+"""The WebUI's for SD1 and SD2; of SDXL's what calls it, which is given all by position. Elsewhere one for all."""
 
 
 def watch_loads(before: Callable[..., None], tell: Callable[[str], None]) -> None:

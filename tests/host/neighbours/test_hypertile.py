@@ -10,7 +10,7 @@ import pytest
 from harness.beside import SOURCES, ask, inverted, recorded
 from harness.client import circle, encode
 from harness.neighbours import apart
-from harness.probe import Probe, Records
+from harness.probe import Probe
 from harness.server import Setup, WebUI
 from harness.state import options, unchanged_host
 
@@ -95,23 +95,6 @@ def test_a_mask_and_a_weight_lie_on_the_whole_picture(webui: WebUI, probe: Probe
     with options(webui, TILES):
         expected, found, whole = (ask(webui, each, SIZE) for each in (none, weak, SOURCES["itself"]))
     assert apart(found, expected) < 0.1 < apart(whole, expected)
-
-
-def test_a_source_that_was_tiled_as_a_target(webui: WebUI, probe: Probe):
-    """Hypertile switches itself off for the loaded model alone; beta waits in memory with it on."""
-    before = run(webui, SOURCES["beta"])
-    with options(webui, TILES):
-        webui.img2img(**SIZE, override_settings={"sd_model_checkpoint": "beta.safetensors"})
-    webui.with_alpha()
-    after = run(webui, SOURCES["beta"])
-    assert after.loads == []
-    assert inverted(after) == inverted(before)
-
-
-def run(webui: WebUI, ditail: dict[str, Any]) -> Records:
-    webui.probe.reset()
-    assert ask(webui, ditail, SIZE).status == 200
-    return webui.probe.records()
 
 
 def test_with_ditail_off(webui: WebUI, without_ditail: WebUI):

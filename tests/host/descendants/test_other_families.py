@@ -92,8 +92,8 @@ def test_a_source_with_other_latents_is_refused(host: WebUI, family: str, source
     assert host.probe.records().calls == []
 
 
-@pytest.mark.parametrize("family", ["inpainting"])
-def test_an_inpainting_checkpoint_is_no_source(host: WebUI, family: str):
-    aim(host, "sd2")
-    answer = Case(ditail={"source_checkpoint": f"{TARGETS[family]}.safetensors"}).ask(host)
+@pytest.mark.parametrize(("family", "source"), [("sd2", "inpainting"), ("xl", "xl-inpainting")])
+def test_an_inpainting_checkpoint_is_no_source(host: WebUI, family: str, source: str):
+    aim(host, family)
+    answer = Case(ditail={"source_checkpoint": f"{source}.safetensors"}).ask(host)
     assert (answer.status, "takes 9 channels" in answer.sentence) == (422, True)

@@ -17,6 +17,7 @@ from ..core import is_out_of_memory
 from ..errors import DitailError, NotEnoughMemoryError
 from ..settings import TABLE
 from .cache import memory as cache
+from .host.page_errors import keep_for_page
 from .request.pictures import LABELS
 
 logger = logging.getLogger("ditail")
@@ -70,7 +71,9 @@ def visible(error: BaseException) -> BaseException:
         )
     if not isinstance(told, DitailError):
         return error
-    return Ditail(told)
+    refusal = Ditail(told)
+    keep_for_page(refusal)
+    return refusal
 
 
 def raise_visibly(error: Exception) -> NoReturn:

@@ -124,7 +124,7 @@ WEBUI = {
     "host": {"timing", "options"},
     "cache": {"host"},
     "shown": set(),
-    "failure": {"cache", "request"},
+    "failure": {"cache", "request", "host"},
     "source": {"host", "cache", "options", "timing", "shown"},
     "target": {"host", "cache", "options", "timing", "shown", "failure", "request"},
     "aggregation": {"host", "cache", "options", "timing", "source", "target"},

@@ -14,6 +14,7 @@ __all__ = [
     "networks",
     "other_ditail",
     "other_vae",
+    "page_errors",
     "preparation",
     "progress",
     "samplers",

@@ -33,18 +33,18 @@ def main(arguments: list[str]) -> int:
         return 2
     command, rest = arguments[0], arguments[1:]
     try:
-        set_up(tests=command == "test")
+        set_up(tests=command == "test", benches="--all" in rest)
         return test(rest) if command == "test" else run(rest)
     except subprocess.CalledProcessError as error:
         print(f"The set-up failed at: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1
 
 
-def set_up(*, tests: bool) -> None:
+def set_up(*, tests: bool, benches: bool = False) -> None:
     """Create ``.venv`` and install what is missing in it."""
     if not (3, 10) <= sys.version_info[:2] < (3, 12):
         sys.exit(f"Python 3.10 or 3.11 is needed, not {sys.version.split()[0]}; start dev.py with one of these.")
-    files = ["run.txt", "run-nodeps.txt"] + (["test.txt"] if tests else [])
+    files = ["run.txt", "run-nodeps.txt", *["test.txt"] * tests, *["bench.txt"] * benches]
     content = [f"{name}\n{(ROOT / 'requirements' / name).read_text('utf-8')}" for name in files]
     wanted = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in zip(files, content, strict=True)}
     done = dict(line.split() for line in STAMP.read_text("utf-8").splitlines()) if STAMP.is_file() else {}

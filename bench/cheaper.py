@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.quality.__main__ import append, done, units
+from bench.quality.__main__ import append, done, scene_count, units
 from bench.quality.plan import DEFAULT, Method
 from bench.quality.scores import Reference
 from bench.quality.tables import MEASURES, Point, points
@@ -119,7 +119,7 @@ def measure(scenes: int, workers: int) -> None:
 def main() -> None:
     """Measure what is missing, report."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--scenes", type=int, default=54)
+    parser.add_argument("--scenes", type=scene_count, default=54)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--report-only", action="store_true")
     args = parser.parse_args()

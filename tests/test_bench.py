@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bench import flops, memory, round_trip
+from bench import cheaper, flops, memory, round_trip
+from bench.aggregation import __main__ as aggregation
+from bench.quality import __main__ as quality
 from bench.shapes import SHAPES
 from bench.webui import in_a_row
 from bench.webui import speed as webui_speed
@@ -116,6 +120,17 @@ def test_counted_flops_of_a_narrow_unet_have_the_arithmetics_order():
     record = found["trajectory cached"] - found["features cached"]
     assert found["first time, recorded every second step"] == pytest.approx(found["first time"] - record / 2)
     assert fast == pytest.approx([0.5 * calls / steps for calls, steps in ((8, 20), (11, 30), (18, 50))])
+
+
+@pytest.mark.parametrize("main", [quality.main, cheaper.main, aggregation.main])
+@pytest.mark.parametrize("count", ["0", "1", "-18", "many"])
+def test_scenes_that_the_pairs_cannot_share_are_refused_before_anything_is_measured(
+    main: Callable[[], None], count: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["bench", f"--scenes={count}"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "must be a multiple of 18" in capsys.readouterr().err
 
 
 def test_the_authors_round_trip_is_the_one_in_the_table():

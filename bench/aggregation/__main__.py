@@ -15,6 +15,7 @@ import logging
 from pathlib import Path
 
 from bench.aggregation.measure import measure
+from bench.quality.__main__ import scene_count
 from demo.parts import SHIPPED
 
 OUT = Path(__file__).parents[2] / "out" / "aggregation"
@@ -25,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=Path, default=SHIPPED)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--scenes", type=int, default=54)
+    parser.add_argument("--scenes", type=scene_count, default=54)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()

@@ -42,13 +42,24 @@ SETS = {
 OUT = Path(__file__).parents[2] / "out" / "quality"
 
 
+PAIRS = list(itertools.permutations(CHECKPOINT_STYLES, 2))
+
+
+def scene_count(text: str) -> int:
+    """A number of scenes that all pairs of styles can share.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or not int(text) or int(text) % (BATCH * len(PAIRS)):
+        raise argparse.ArgumentTypeError(f"the number of scenes must be a multiple of {BATCH * len(PAIRS)}")
+    return int(text)
+
+
 def units(scenes: int, rounds: int) -> list[Unit]:
     """Every batch with one pair of styles a round; after six rounds every scene has been through every pair."""
-    pairs = list(itertools.permutations(CHECKPOINT_STYLES, 2))
-    if scenes % (BATCH * len(pairs)):
-        raise ValueError(f"the number of scenes must be a multiple of {BATCH * len(pairs)}")
     batches = range(scenes // BATCH)
-    return [Unit(b, *pairs[(b + r) % len(pairs)]) for r in range(rounds) for b in batches]
+    return [Unit(b, *PAIRS[(b + r) % len(PAIRS)]) for r in range(rounds) for b in batches]
 
 
 def methods_of(names: Sequence[str]) -> dict[str, list[Method]]:
@@ -96,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=Path, default=SHIPPED)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--scenes", type=int, default=54)
+    parser.add_argument("--scenes", type=scene_count, default=54)
     parser.add_argument("--rounds", type=int, default=1, help="6: every scene through every pair of styles")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,9 +25,17 @@ def device(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--device"))
 
 
-@ALL_SHAPES
-@pytest.mark.parametrize("masked", [False, True], ids=["everywhere", "masked"])
-@pytest.mark.parametrize(("sources", "images"), BATCHES)
+def in_turn() -> Iterator[Any]:
+    """Each layout with each batch, masked or not in turn; the slow run has both everywhere."""
+    for shape_number, shape in enumerate(vars(SHAPES).values()):
+        for number, (sources, images) in enumerate(BATCHES):
+            for masked in (False, True):
+                marks = [pytest.mark.slow] * (masked != (shape_number + number) % 2)
+                name = f"{sources}-{images}-{'masked' if masked else 'everywhere'}-{shape.name}"
+                yield pytest.param(shape, masked, sources, images, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(("shape", "masked", "sources", "images"), in_turn())
 def test_single_precision(shape: Shape, masked: bool, sources: int, images: int, device: str):
     case = Case(shape, torch.float32, sources, images, masked, device)
     found = errors(case)

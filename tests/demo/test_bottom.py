@@ -68,7 +68,7 @@ def test_small_pictures_first():
 def test_silent_parts_stay_silent_in_training(tmp_path, monkeypatch):
     ticks = (
         itertools.count()
-    )  # a budget is time: three steps' on any machine, for in the first only the last layer moves
+    )  # a budget is time: that of three steps on any machine; in the first the last layer moves
     clock = SimpleNamespace(monotonic=lambda: next(ticks) / 2, process_time=lambda: next(ticks) * 100.0)
     monkeypatch.setattr(stage, "time", clock)
 

@@ -19,7 +19,7 @@ __all__ = ["project"]
 
 pytestmark = [pytest.mark.server("others"), pytest.mark.slow]
 
-SMALL = ("--size", "64", "--steps", "2")
+SMALL = ("--size", "64", "--steps", "4")
 
 
 def measured(project: Path, module: str, *more: str) -> list[dict[str, str]]:

@@ -32,7 +32,9 @@ def eight_bits(webui: WebUI, request: pytest.FixtureRequest) -> Iterator[WebUI]:
     webui.post("/sdapi/v1/refresh-checkpoints")
 
 
-@pytest.mark.parametrize("prompt", [PROMPT, f"{PROMPT} {TAG}"], ids=["plain", "LoRA"])
+@pytest.mark.parametrize(
+    "prompt", [pytest.param(PROMPT, id="plain", marks=pytest.mark.slow), pytest.param(f"{PROMPT} {TAG}", id="LoRA")]
+)
 def test_a_mix(eight_bits: WebUI, prompt: str):
     webui, probe = eight_bits, eight_bits.probe
     told = {"inversion_prompt": PROMPT}

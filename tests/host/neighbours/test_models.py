@@ -30,6 +30,21 @@ IN_TURN = pytest.mark.parametrize(
 )
 
 
+def in_turn(ways: list[str]) -> pytest.MarkDecorator:
+    """Each way with another source behind a neighbour in one of the two folders, and with the target as its own source
+    beside one in the other; the slow run has both in both.
+    """
+    cases = [
+        pytest.param(way, ditail, folder, id=f"{way}-{name}", marks=[pytest.mark.slow] * (turn != number % 2))
+        for number, way in enumerate(ways)
+        for turn, name, ditail, folder in (
+            *((0, "beta-before", BETA, BEFORE), (0, "same-after", SAME, AFTER)),
+            *((1, "beta-after", BETA, AFTER), (1, "same-before", SAME, BEFORE)),
+        )
+    ]
+    return pytest.mark.parametrize(("way", "ditail", "neighbour"), cases, indirect=["neighbour"])
+
+
 @pytest.fixture(autouse=True)
 def nothing_stays(webui: WebUI, ask: Ask) -> Iterator[None]:
     """A neighbour's next request takes away what it left, so the host is as it was."""
@@ -47,8 +62,7 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return len(one) == len(other) > 0 and all((a == b).all() for a, b in zip(one, other, strict=True))
 
 
-@IN_TURN
-@pytest.mark.parametrize("way", WAYS)
+@in_turn(WAYS)
 def test_both_effects_and_nothing_of_it_in_the_source(webui: WebUI, ask: Ask, way: str, ditail: dict[str, str]):
     plain, _ = ask(None)
     touched, _ = ask(None, way)
@@ -62,8 +76,7 @@ def test_both_effects_and_nothing_of_it_in_the_source(webui: WebUI, ask: Ask, wa
     assert sum(call.output is None for call in beside.calls) == sum(call.output is None for call in records.calls) > 0
 
 
-@IN_TURN
-@pytest.mark.parametrize("way", [*WAYS, *REFUSED])
+@in_turn([*WAYS, *REFUSED])
 def test_what_is_left_behind_does_not_enter_the_next_inversion(
     webui: WebUI, ask: Ask, way: str, ditail: dict[str, str]
 ):

@@ -141,7 +141,7 @@ class Page:
 
         press()
         time.sleep(0.3)
-        if not ask(lambda: answer() or self.visible(f"#{tab}_interrupt"), 20):
+        if not ask(lambda: answer() or self.visible(f"#{tab}_interrupt"), 6):  # the page itself shows it, at once
             press()
         if not (found := ask(answer, 120)):
             places = (f"#html_log_{tab}", f"#{tab}_gallery_container .progress", f"#script_{tab}_ditail_sentence")

@@ -90,18 +90,20 @@ BENCHES = {
         ("--folder", "small", "--steps", "2"), ("bench/results/full_size.csv",)
     ),
     "python -m bench.gpu": Small(("--device", "cpu"), says="left out: nothing"),
-    "python -m bench.quality.quick --tokenizer DIR": Small(("--scenes", "1"), says="style"),
+    "python -m bench.quality.quick --tokenizer DIR": Small(("--scenes", "1", "--threads", "1"), says="style"),
     "python -m bench.round_trip": Small(("--levels=DDIM 10",), ("bench/results/round_trip.csv",)),
     "python -m bench.speed --shape sd15 --batch 1 4 --rounds 3 --shortcut projections": Small(
         ("--narrow", "--batch", "1", "--rounds", "1", "--size", "128"), says="features"
     ),
     "python -m bench.suggest --tokenizer DIR": Small(("--scenes", "1"), ("bench/results/suggest.csv",)),
-    "python -m demo.grid --out docs/demo-grid.png": Small((), ("docs/demo-grid.png",)),
-    "python -m demo.knobs": Small(("--knobs", "region"), ("ditail_ext/webui/panel/knobs/region.jpg",)),
-    "python -m demo.measure --tokenizer DIR --count 200 --out demo/checkpoints/measured.csv": Small(
-        ("--count", "2", "--only", "shaded"), ("demo/checkpoints/measured.csv",)
+    "python -m demo.grid --out docs/demo-grid.png": Small(("--threads", "1"), ("docs/demo-grid.png",)),
+    "python -m demo.knobs": Small(
+        ("--knobs", "region", "--threads", "1"), ("ditail_ext/webui/panel/knobs/region.jpg",)
     ),
-    "python -m demo.probe --tokenizer DIR": Small(("--count", "2"), says="skips of blocks"),
+    "python -m demo.measure --tokenizer DIR --count 200 --out demo/checkpoints/measured.csv": Small(
+        ("--count", "2", "--threads", "1", "--only", "shaded"), ("demo/checkpoints/measured.csv",)
+    ),
+    "python -m demo.probe --tokenizer DIR": Small(("--count", "2", "--threads", "1"), says="skips of blocks"),
 }
 
 TRAINING = "python -m demo.parts --folder STATE --tokenizer DIR"

@@ -21,9 +21,27 @@ return picture !== null && picture.complete && picture.naturalWidth > 0;
 """
 
 UNSIZED = """
-return [...gradioApp().querySelectorAll(arguments[0])].some((one) => one.width === 300 && one.height === 150);
+return [...gradioApp().querySelectorAll(arguments[0])].some((one) => one.style.width === "");
 """
-"""A canvas's size before the picture under it has come; painted then, that is the mask's."""
+"""Canvases before the picture under them has come; painted then, their 300 by 150 are the mask's size."""
+
+STEADY = """
+const place = (one) => Object.values(one.getBoundingClientRect().toJSON()).join();
+const [element, done] = arguments, before = place(element);
+requestAnimationFrame(() => requestAnimationFrame(() => done(place(element) === before)));
+"""
+"""Whether an element stays where it is for two frames: one that moves is missed by the mouse."""
+
+LISTEN = """
+const element = arguments[0];
+window.clickIsHere = null;
+document.addEventListener("click", function listen(event) {
+    if (!event.isTrusted) return;
+    window.clickIsHere = element.contains(event.target);
+    document.removeEventListener("click", listen, true);
+}, true);
+"""
+"""Notes where the mouse's next click goes: the page may move between its coming and its click."""
 
 PRESS = """
 const item = gradioApp().querySelector(arguments[0]);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .page import PRESS, Page, wait
+from .page import LISTEN, PRESS, STEADY, Page, ask, wait
 from .panel import control
 
 
@@ -20,14 +20,22 @@ class Person:
         self.clicks += 1
 
     def press(self, selector: str) -> None:
-        """A click that is not counted."""
+        """A click that is not counted; where the page has moved under the mouse, another."""
+        wait(lambda: self.page.visible(selector), selector, 30)
+        wait(lambda: self._hit(selector), f"{selector} to stay under the mouse", 30)
+
+    def _hit(self, selector: str) -> bool:
         from selenium.webdriver import ActionChains
         from selenium.webdriver.common.by import By
 
-        wait(lambda: self.page.visible(selector), selector, 30)
         found = self.page.driver.find_element(By.CSS_SELECTOR, selector)
         self.page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+        if not self.page.driver.execute_async_script(STEADY, found):
+            return False
+        self.page.driver.execute_script(LISTEN, found)
         ActionChains(self.page.driver).move_to_element(found).click().perform()
+        noted = lambda: self.page.run("return window.clickIsHere !== null")  # noqa: E731
+        return bool(ask(noted, 5) and self.page.run("return window.clickIsHere"))
 
     def of_panel(self, name: str, kind: str = "") -> None:
         self.click(control(self.tab, name, kind).strip())

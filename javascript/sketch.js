@@ -8,19 +8,25 @@
 
     const SETTLED = 300; // milliseconds after the picture's coming, when the canvases have their size, or never will
     const MEASURED = 100; // milliseconds after which the sketch has noted the height that it has measured
+    const TRIES = 20;
+    const mending = new WeakSet();
 
-    const unsized = (block) => [...block.querySelectorAll("canvas")].some((canvas) => canvas.style.width === "");
+    const heights = (block) => [...block.querySelectorAll("canvas")].map((canvas) => canvas.style.height);
     const wait = (time) => new Promise((then) => setTimeout(then, time));
 
     async function mend(block) {
         const picture = block.querySelector("img");
-        if (!picture || !block.offsetHeight || !unsized(block)) return;
-        const height = block.style.height;
-        for (const now of [`${block.offsetHeight + 1}px`, height]) {
-            block.style.height = now;
-            picture.dispatchEvent(new Event("load")); // which looks at the height, and comes here again to be checked
+        if (!picture || !block.offsetHeight || !heights(block).includes("") || mending.has(block)) return;
+        mending.add(block);
+        const height = block.style.height, larger = `${block.offsetHeight + 1}px`;
+        for (let tries = 1; tries <= TRIES; tries++) {
+            block.style.height = tries % 2 ? larger : height;
+            picture.dispatchEvent(new Event("load")); // at which it notes the height
             await wait(MEASURED);
+            const now = `${picture.getBoundingClientRect().height}px`;
+            if (tries % 2 === 0 && heights(block).every((one) => one === now)) break;
         }
+        mending.delete(block);
     }
 
     /* A load does not bubble, but it can be caught on its way down. */

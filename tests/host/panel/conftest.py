@@ -10,6 +10,7 @@ import pytest
 from harness.client import circle
 from harness.pages.browser import browser
 from harness.pages.page import Page
+from harness.pages.panel import enable, small
 from harness.server import WebUI
 
 
@@ -44,3 +45,11 @@ def picture(tmp_path: Path) -> Path:
     file = tmp_path / "circle.png"
     circle(128, 128).save(file)
     return file
+
+
+@pytest.fixture
+def img2img(page: Page) -> Page:
+    """The tab with the panel open and a prompt."""
+    enable(page, "img2img")
+    small(page, "img2img")
+    return page

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,14 +21,6 @@ SHOTS = os.environ.get("DITAIL_SCREENSHOTS")
 SOURCE = "#script_img2img_ditail_source_checkpoint"
 SUGGESTION = "#script_img2img_ditail_suggestion"
 PRESET = "#script_img2img_ditail_preset"
-
-
-@pytest.fixture
-def img2img(page: Page) -> Page:
-    """The tab with the panel open and a prompt."""
-    enable(page, "img2img")
-    small(page, "img2img")
-    return page
 
 
 def suggest(page: Page, what: str) -> str:
@@ -178,38 +169,6 @@ def test_a_preset_through_the_api(webui: WebUI, picture: Path):
     refused = webui.txt2img(ditail={"preset": "cheese"}, steps=2)
     assert refused.status == 422
     assert "cheese" in str(refused.body)
-
-
-def test_painting_on_the_picture_chooses_the_region(img2img: Page, picture: Path):
-    img2img.upload("#img2img_image", picture)
-    unfold(img2img, "img2img", "region")
-    wait(lambda: img2img.visible("#script_img2img_ditail_paint"), "the part to open")
-    img2img.click("#script_img2img_ditail_paint")
-    place = "#script_img2img_ditail_mask"
-    wait(lambda: img2img.run(f"return gradioApp().querySelector('{place} canvas') !== null"), "the picture there")
-    wait(lambda: img2img.checked(control("img2img", "region", "input[value='region mask']")), "the region")
-    time.sleep(1)
-    img2img.paint(place, 0.2, 0.2)
-    assert "Ditail region: region mask" in generate(img2img, "img2img")
-
-
-def test_a_sketch_that_missed_its_size_is_given_it(img2img: Page, picture: Path):
-    """On a busy page gradio's canvases may stay without a size for ever: here, by hand, then as after the picture."""
-    img2img.upload("#img2img_image", picture)
-    unfold(img2img, "img2img", "region")
-    wait(lambda: img2img.visible("#script_img2img_ditail_paint"), "the part to open")
-    img2img.click("#script_img2img_ditail_paint")
-    place = "#script_img2img_ditail_mask"
-    sizes = f"return [...gradioApp().querySelectorAll('{place} canvas')].map((one) => [one.width, one.style.height])"
-    wait(lambda: img2img.run(sizes) == [[128, "258px"]] * 4, "the canvases' size")
-    lose = "one.width = 300; one.height = 150; one.style.width = one.style.height = ''"
-    img2img.run(f"for (const one of gradioApp().querySelectorAll('{place} canvas')) {{ {lose} }}")
-    assert img2img.run(sizes) == [[300, ""]] * 4
-    img2img.run(f"gradioApp().querySelector('{place} img').dispatchEvent(new Event('load'))")
-    wait(lambda: img2img.run(sizes) == [[128, "258px"]] * 4, "the size again", 20)
-    assert img2img.run(f"return gradioApp().querySelector('{place}').style.height") == "260px"
-    img2img.paint(place, 0.2, 0.2)
-    assert "Ditail mask: " in generate(img2img, "img2img")
 
 
 def test_txt2img_has_no_inpaint_mask_to_choose_and_img2img_no_content_to_show(page: Page):

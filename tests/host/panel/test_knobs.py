@@ -34,14 +34,6 @@ return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
 """Of an element's text, as WCAG computes it."""
 
 
-@pytest.fixture
-def img2img(page: Page) -> Page:
-    """The tab with the panel open and a prompt."""
-    enable(page, "img2img")
-    small(page, "img2img")
-    return page
-
-
 DEFAULTS = {"feature_ratio": "0.8", "attention_ratio": "0.5"}
 
 

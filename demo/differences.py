@@ -2,7 +2,8 @@
 
 Matrices and kernels: the difference in 8 bits, one scale an output row (the row's largest difference is 127 steps).
 Everything with one dimension (biases, norms) is small and kept whole. Rounding is at most half a step, 0.4 % of the
-row's largest difference, which is the order of what fp16 itself rounds off the weights.
+row's largest difference, which is the order of what fp16 itself rounds off the weights. What the fine-tune left as it
+was is not stored.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def pack(weights: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str,
         raise ValueError("a fine-tune and its base have to have the same tensors")
     packed: dict[str, Tensor] = {}
     for name, weight in weights.items():
+        if torch.equal(weight.half(), base[name].half()):
+            continue
         if weight.ndim < 2:
             packed[name] = weight.half()
             continue
@@ -42,7 +45,7 @@ def pack(weights: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str,
 
 def unpack(packed: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The fine-tune's weights in float32, from what `pack` gave and the same base."""
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {name: weight.float() for name, weight in base.items()}
     for name, stored in packed.items():
         if name.endswith(SCALE):
             continue

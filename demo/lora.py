@@ -1,4 +1,4 @@
-"""Stage 6: a LoRA for a style the base has never seen, in kohya's format.
+"""A LoRA for a style the base has never seen, in kohya's format.
 
 Names are diffusers' module paths with underscores, as the WebUI's Lora extension expects for SD1, for example
 `lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q`, each with `.lora_down.weight`,
@@ -59,17 +59,26 @@ class LowRank(nn.Module):
         return weight + (ALPHA / RANK) * change.view_as(weight)
 
 
-def attach(unet: nn.Module, seed: int) -> nn.ModuleDict:
-    """Freeze the UNet and put a LoRA on every linear and convolution it covers; its modules by kohya name."""
+def attach(unet: nn.Module, seed: int, above: int | None = None) -> nn.ModuleDict:
+    """Freeze the UNet and put a LoRA on every linear and convolution it covers; its modules by kohya name.
+
+    With `above`, only in the decoder's blocks beyond that one.
+    """
     unet.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     adapters = nn.ModuleDict()
     for path, module in list(unet.named_modules()):
         name = kohya_name(path) if isinstance(module, nn.Linear | nn.Conv2d) else None
-        if name is not None:
+        if name is not None and (above is None or _decoder_block(path) > above):
             adapters[name] = LowRank(module.weight, generator)
             parametrize.register_parametrization(module, "weight", adapters[name])
     return adapters
+
+
+def _decoder_block(path: str) -> int:
+    """The number of a module's block of the decoder; -1 elsewhere."""
+    match = re.match(r"output_blocks\.(\d+)\.", path)
+    return int(match[1]) if match else -1
 
 
 def kohya_state(adapters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

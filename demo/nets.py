@@ -22,7 +22,7 @@ VAE_CONFIG: dict[str, Any] = {
     "out_ch": 3,
     "ch": 96,
     "ch_mult": [1, 1, 1, 1],
-    "num_res_blocks": 0,
+    "num_res_blocks": 1,
     "attn_resolutions": [],
     "dropout": 0.0,
 }

@@ -55,24 +55,29 @@ def main() -> None:
 def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
     """Write every part whose stage has left a state, finished or not."""
     out.mkdir(parents=True, exist_ok=True)
-    states = {name: folder / f"{name}.pt" for name in ("vae", "base", "lora")}
-    vae = folder / "decoder.pt" if (folder / "decoder.pt").exists() else states["vae"]
-    _save(out / "vae.safetensors", stage.load_state(vae)["modules"]["vae"])
     scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     world = {"scale_factor": scale, "clip_ids": vocabulary.clip_ids}
     (out / "world.json").write_text(json.dumps(world) + "\n", encoding="utf-8")
-    base = folder / "words.pt" if (folder / "words.pt").exists() else states["base"]
-    if base.exists():
-        averages = stage.load_state(base)["averages"]
-        _save(out / "text.safetensors", neutral(averages["text"]))
-        _save(out / "unet-base.safetensors", averages["unet"])
+    vae, unet = _last(folder, "vae", "decoder"), _last(folder, "text", "whole")
+    if vae:
+        state = stage.load_state(vae)
+        _save(out / "vae.safetensors", state["averages"].get("vae") or state["modules"]["vae"])
+    if (folder / "text.pt").exists():
+        _save(out / "text.safetensors", neutral(stage.load_state(folder / "text.pt")["averages"]["text"]))
+    if unet:
+        _save(out / "unet-base.safetensors", stage.load_state(unet)["averages"]["unet"])
     for style in CHECKPOINT_STYLES:
         path = folder / f"style-{style}.pt"
         if path.exists():
             save_fine_tune(out, style, stage.load_state(path)["averages"]["unet"])
-    if states["lora"].exists():
-        change = lora.kohya_state(stage.load_state(states["lora"])["averages"]["lora"])
+    if (folder / "lora.pt").exists():
+        change = lora.kohya_state(stage.load_state(folder / "lora.pt")["averages"]["lora"])
         _save(out / f"lora-{LORA_STYLE}.safetensors", change)
+
+
+def _last(folder: Path, *stages: str) -> Path | None:
+    """The state of the last of these stages that has left one."""
+    return next((path for name in reversed(stages) if (path := folder / f"{name}.pt").exists()), None)
 
 
 def save_fine_tune(folder: Path, style: str, unet: Mapping[str, torch.Tensor]) -> None:

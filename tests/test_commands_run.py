@@ -181,6 +181,8 @@ def test_a_training_ends_in_parts_that_can_be_shipped(project: Path) -> None:
     assert {path.name for path in (project / "parts").glob("*.safetensors")} >= {
         "text.safetensors",
         "unet-base.safetensors",
+        "unet-ink.safetensors",
+        "lora-neon.safetensors",
         "vae.safetensors",
     }
 

@@ -6,12 +6,13 @@ round. With 3 channels a group (96 channels) there is a way through: K + s, K - 
 and K a constant held by a bias. Their mean is zero and their scale is that of K, so s passes unharmed.
 
 So three groups carry red, green and blue, down by 2x2 means and up by repetition. At step 0 the VAE is an
-8-pixel mosaic of the right colours.
+8-pixel mosaic of the right colours. Blocks that the way does not need are silent at first (`spare`).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,6 +39,8 @@ def colour_start(vae: Vae) -> None:
     with torch.no_grad():
         for module in (vae.encoder, vae.decoder):
             _calm(module)
+        for block in spare(vae):
+            block.conv2.weight.zero_()
         _into(vae.encoder.conv_in, carriers, 1.0)
         for level in range(3):
             _pass_on(vae.encoder.down[level].downsample.conv, carriers, slice(0, 2), 0.25)
@@ -51,6 +54,11 @@ def colour_start(vae: Vae) -> None:
             _pass_on(vae.decoder.up[level].upsample.conv, carriers, slice(1, 2), 1.0)
         _reference(vae.decoder.up[0].block[0].conv2, width)
         _out_of(vae.decoder.conv_out, carriers, 1 / _passed(width))
+
+
+def spare(vae: Vae) -> list[Any]:
+    """The encoder's residual blocks above its middle, and each decoder level's second one."""
+    return [level.block[0] for level in vae.encoder.down] + [level.block[1] for level in vae.decoder.up]
 
 
 @torch.no_grad()

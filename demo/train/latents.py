@@ -32,10 +32,21 @@ def scene_seed(style: str, index: int) -> int:
 
 @torch.no_grad()
 def encode_style(
-    folder: Path, vae: Vae, style: str, size: int, count: int, budget_seconds: float, device: torch.device
+    folder: Path,
+    vae: Vae,
+    style: str,
+    size: int,
+    count: int,
+    budget_seconds: float,
+    device: torch.device,
+    drawn_as: str | None = None,
 ) -> None:
-    """Draw and encode up to `count` scenes; keeps what there is when the budget ends. Resumable."""
-    done_path, path = _paths(folder, style, size)
+    """Draw and encode up to `count` of a style's scenes; keeps what there is when the budget ends. Resumable.
+
+    With `drawn_as` the same scenes are drawn in that other style.
+    """
+    drawn_as = drawn_as or style
+    done_path, path = _paths(folder, style, size, drawn_as)
     if done_path.exists():
         return
     chunk = 2**19 // size**2
@@ -46,25 +57,26 @@ def encode_style(
         store = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     done = int(np.count_nonzero(store.reshape(count, -1).any(axis=1))) // chunk * chunk
     start = time.monotonic()
-    for at in tqdm(range(done, count, chunk), desc=f"latents {style} {size}", mininterval=20):
+    for at in tqdm(range(done, count, chunk), desc=f"latents {style} as {drawn_as} {size}", mininterval=20):
         if time.monotonic() - start > budget_seconds:
             break
         many = min(chunk, count - at)
-        drawn = np.stack([draw(make_scene(scene_seed(style, at + k)), style, size) for k in range(many)])
+        drawn = np.stack([draw(make_scene(scene_seed(style, at + k)), drawn_as, size) for k in range(many)])
         store[at : at + many] = vae.encode(to_tensor(drawn, device))[0].cpu().numpy()
         done = at + many
     store.flush()
     done_path.write_text(str(done), encoding="utf-8")
-    log.info("latents %s %d: %d in %.0f s", style, size, done, time.monotonic() - start)
+    log.info("latents %s as %s %d: %d in %.0f s", style, drawn_as, size, done, time.monotonic() - start)
 
 
-def _paths(folder: Path, style: str, size: int) -> tuple[Path, Path]:
-    return folder / f"latents-{style}-{size}.done", folder / f"latents-{style}-{size}.npy"
+def _paths(folder: Path, style: str, size: int, drawn_as: str) -> tuple[Path, Path]:
+    name = f"latents-{style}" if drawn_as == style else f"latents-{style}-as-{drawn_as}"
+    return folder / f"{name}-{size}.done", folder / f"{name}-{size}.npy"
 
 
-def load(folder: Path, style: str, size: int) -> torch.Tensor:
+def load(folder: Path, style: str, size: int, drawn_as: str | None = None) -> torch.Tensor:
     """The style's latents, unscaled: (n, 4, size/8, size/8); row k is scene `scene_seed(style, k)`."""
-    done_path, path = _paths(folder, style, size)
+    done_path, path = _paths(folder, style, size, drawn_as or style)
     return torch.from_numpy(np.load(path)[: int(done_path.read_text(encoding="utf-8"))])
 
 

@@ -1,4 +1,4 @@
-"""Stage 3: the base UNet with the text encoder."""
+"""Stage 3: the text encoder, with a UNet that is not shipped; and what all UNets' trainings share."""
 
 from __future__ import annotations
 
@@ -22,33 +22,59 @@ SMALL_PICTURES = 0.8  # share of the base's budget spent at 128 pixels; then mos
 
 @dataclass(frozen=True)
 class Pool:
-    """Scaled latents of some styles at one size, with the style and the scene of every row."""
+    """Scaled latents of some styles at one size, with the style and the scene of every row.
+
+    `plain` are the same scenes drawn in one style for all, where they are wanted.
+    """
 
     latents: torch.Tensor
     styles: tuple[str, ...]
     style_of: np.ndarray
     seed_of: np.ndarray
+    plain: torch.Tensor | None = None
 
     @classmethod
-    def load(cls, folder: Path, styles: Sequence[str], size: int, scale: float) -> Pool:
-        """Read the pool from the encoded drawings."""
+    def load(cls, folder: Path, styles: Sequence[str], size: int, scale: float, plain: str | None = None) -> Pool:
+        """Read the pool from the encoded drawings; with `plain`, also the scenes drawn in that style."""
         parts = [latents.load(folder, style, size) for style in styles]
+        again = [latents.load(folder, style, size, plain) for style in styles]
+        parts = [part[: len(other)] for part, other in zip(parts, again, strict=True)]  # a budget may have ended one
+        again = [other[: len(part)] for part, other in zip(parts, again, strict=True)]
         names = np.concatenate([np.full(len(part), k) for k, part in enumerate(parts)])
         seeds = [latents.scene_seed(s, k) for s, part in zip(styles, parts, strict=True) for k in range(len(part))]
-        return cls(torch.cat(parts) * scale, tuple(styles), names, np.asarray(seeds))
+        return cls(
+            torch.cat(parts) * scale,
+            tuple(styles),
+            names,
+            np.asarray(seeds),
+            torch.cat(again) * scale if plain else None,
+        )
+
+    def of(self, style: str) -> Pool:
+        """One style's rows."""
+        rows = np.flatnonzero(self.style_of == self.styles.index(style))
+        plain = None if self.plain is None else self.plain[rows]
+        return Pool(self.latents[rows], self.styles, self.style_of[rows], self.seed_of[rows], plain)
 
     def draw(
         self, rng: np.random.Generator, count: int, style_word: float, empty: float = EMPTY_CAPTIONS
     ) -> tuple[torch.Tensor, list[str]]:
         """Random latents (count, 4, h, w) and captions; `style_word` and `empty` are the chances of a style's name and
         of an empty caption."""
+        rows, texts = self.pick(rng, count, style_word, empty)
+        return self.latents[rows], texts
+
+    def pick(
+        self, rng: np.random.Generator, count: int, style_word: float, empty: float = EMPTY_CAPTIONS
+    ) -> tuple[torch.Tensor, list[str]]:
+        """Random rows (count,) and their captions, as `draw` has them."""
         rows = rng.integers(len(self.latents), size=count)
         texts = []
         for row in rows:
             style = self.styles[self.style_of[row]] if rng.random() < style_word else None
             text = caption(make_scene(int(self.seed_of[row])), style, rng)
             texts.append("" if rng.random() < empty else text)
-        return self.latents[torch.from_numpy(rows)], texts
+        return torch.from_numpy(rows), texts
 
 
 def noise_loss(
@@ -88,7 +114,7 @@ def loss_weight(alpha_bar: torch.Tensor) -> torch.Tensor:
     return clean_end * (1 / alpha_bar).clamp(max=4) / 4
 
 
-def train_base(plan: stage.Plan, pools: dict[int, Pool], vocabulary: Vocabulary, device: torch.device) -> None:
+def train_text(plan: stage.Plan, pools: dict[int, Pool], vocabulary: Vocabulary, device: torch.device) -> None:
     """Train UNet and text encoder together: first small pictures, then large ones."""
     torch.manual_seed(plan.seed)
     unet, text = make_unet().to(device), TextEncoder(vocabulary.rows).to(device)
@@ -105,12 +131,3 @@ def train_base(plan: stage.Plan, pools: dict[int, Pool], vocabulary: Vocabulary,
 
     modules = {"unet": unet, "text": text}
     stage.run(plan, modules, step, {name: stage.Average(module) for name, module in modules.items()})
-
-
-def load_base(path: Path, vocabulary: Vocabulary, device: torch.device) -> tuple[nn.Module, TextEncoder]:
-    """The averaged base UNet and the text encoder (frozen, in evaluation mode)."""
-    averages = stage.load_state(path)["averages"]
-    unet, text = make_unet(), TextEncoder(vocabulary.rows)
-    unet.load_state_dict(averages["unet"])
-    text.load_state_dict(averages["text"])
-    return unet.to(device), text.to(device).eval().requires_grad_(False)

@@ -23,7 +23,9 @@ SIDE = 256
 MEAN_WEIGHT = 1e-6  # keeps the latents from growing without end (the KL term's part about the mean)
 COLOUR_WEIGHT = 2.0  # GroupNorm makes flat colour the last thing to be learned: ask for it by name
 CROPS = ((0.55, 64), (0.85, 128), (1.0, 192))  # until this share of the budget: crops of so many pixels
-POLISH_CROPS = ((0.5, 128), (1.0, 192))
+POLISH_CROPS = ((0.6, 64), (0.85, 128), (1.0, 192))
+POLISH_PIXELS = 4 * 64 * 64  # of a step, about
+SQUARED_WEIGHT = 4.0  # a peak signal-to-noise ratio is of squares; outlines are what they feel
 
 
 def drawings(folder: Path, scenes: int) -> np.ndarray:
@@ -59,13 +61,24 @@ def crop_corner(rng: np.random.Generator, scene: Scene, crop: int) -> tuple[int,
     return int(y), int(x)
 
 
+Places = tuple[np.ndarray, list[tuple[int, int]]]  # pictures' rows, and corners (y, x) in them
+
+
+def places(pictures: np.ndarray, rng: np.random.Generator, count: int, crop: int) -> Places:
+    """Where `count` random crops are."""
+    rows = rng.integers(len(pictures), size=count)
+    return rows, [crop_corner(rng, make_scene(int(row) // len(STYLES)), crop) for row in rows]
+
+
+def cut(pictures: np.ndarray, rows: np.ndarray, corners: Sequence[tuple[int, int]], crop: int) -> np.ndarray:
+    """Those crops: (count, crop, crop, 3) uint8."""
+    found = zip(rows, corners, strict=True)
+    return np.stack([pictures[row, y : y + crop, x : x + crop] for row, (y, x) in found])
+
+
 def batch(pictures: np.ndarray, rng: np.random.Generator, count: int, crop: int) -> np.ndarray:
     """Random crops: (count, crop, crop, 3) uint8."""
-    out = np.empty((count, crop, crop, 3), np.uint8)
-    for row, index in enumerate(rng.integers(len(pictures), size=count)):
-        y, x = crop_corner(rng, make_scene(int(index) // len(STYLES)), crop)
-        out[row] = pictures[index, y : y + crop, x : x + crop]
-    return out
+    return cut(pictures, *places(pictures, rng, count, crop), crop)
 
 
 def train(plan: stage.Plan, scenes: int, device: torch.device) -> None:
@@ -75,30 +88,65 @@ def train(plan: stage.Plan, scenes: int, device: torch.device) -> None:
     vae = Vae()
     colour_start(vae)
     fit_readout(vae, to_tensor(batch(pictures, np.random.default_rng(plan.seed), 8, 64)))
-    _run(plan, vae.to(device), pictures, CROPS, device)
+    _run(plan, vae.to(device), pictures, device)
 
 
 def polish(plan: stage.Plan, scenes: int, start: Path, device: torch.device) -> None:
-    """Train the decoder alone for longer; the latents, and so the UNets, are not touched."""
-    vae = load(start, device).train()
+    """Train the decoder alone for longer; the latents, and so the UNets, are not touched.
+
+    It is shown parts of whole pictures' latents, encoded once, so that borders and norms are those of use.
+    """
+    vae = load(start, device)
+    pictures = drawings(plan.folder, scenes)
+    means = encoded(plan.folder, vae, pictures, device)
+    vae.train()
     for module in (vae.decoder, vae.post_quant_conv):
         module.requires_grad_(True)
-    _run(plan, vae, drawings(plan.folder, scenes), POLISH_CROPS, device)
+    many = 1 if device.type == "cpu" else 4
+
+    def step(number: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
+        rng = np.random.default_rng(workers.seeds(plan.seed, number))
+        crop = next(pixels for until, pixels in POLISH_CROPS if progress <= until)
+        count = many * max(1, round(POLISH_PIXELS / crop**2))
+        rows, corners = places(pictures, rng, count, crop)
+        cells = crop // 8
+        mean = torch.stack([means[k, :, y // 8 : y // 8 + cells, x // 8 : x // 8 + cells]
+                            for k, (y, x) in zip(rows, corners, strict=True)])  # fmt: skip
+        picture = to_tensor(cut(pictures, rows, corners, crop), device)
+        noise = torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32))
+        decoded = vae.decode((mean + POSTERIOR_STD * noise).to(device))
+        absolute, squared = F.l1_loss(decoded, picture), F.mse_loss(decoded, picture)
+        return absolute + SQUARED_WEIGHT * squared, {"l1": absolute.item(), "squared": squared.item()}
+
+    stage.run(plan, {"vae": vae}, step, {"vae": stage.Average(vae, 0.99)})
+
+
+@torch.no_grad()
+def encoded(folder: Path, vae: Vae, pictures: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The posterior means of all drawings, made once and kept on disk: (n, 4, 32, 32), unscaled."""
+    path = folder / f"means-{len(pictures)}.npy"
+    if workers.rank() == 0 and not path.exists():
+        eights = [np.array(pictures[k : k + 8]) for k in range(0, len(pictures), 8)]
+        parts = [vae.encode(to_tensor(eight, device))[0].cpu() for eight in eights]
+        draft = folder / "means.tmp.npy"
+        np.save(draft, torch.cat(parts).numpy())
+        draft.replace(path)
+    workers.wait()
+    return torch.from_numpy(np.load(path))
 
 
 def _run(
     plan: stage.Plan,
     vae: Vae,
     pictures: np.ndarray,
-    crops: Sequence[tuple[float, int]],
     device: torch.device,
 ) -> None:
-    """Train whatever of the VAE is not frozen."""
+    """Train the whole VAE."""
     many = 1 if device.type == "cpu" else 4
 
     def step(number: int, progress: float) -> tuple[torch.Tensor, dict[str, float]]:
         rng = np.random.default_rng(workers.seeds(plan.seed, number))
-        crop = next(pixels for until, pixels in crops if progress <= until)
+        crop = next(pixels for until, pixels in CROPS if progress <= until)
         count = many * max(1, 4 * 64 * 64 // crop**2)
         picture = to_tensor(batch(pictures, rng, count, crop), device)
         mean = vae.encode(picture)[0]

@@ -104,6 +104,27 @@ def test_silent_parts_stay_silent_in_training(tmp_path, monkeypatch):
         assert not torch.equal(state[moved], start[moved]), moved
 
 
+def test_the_bottom_learns_what_is_drawn_and_not_how(unet):
+    """The error of the noise leaves no gradient below the feature; the head's, from the plain latents, does."""
+    bottom_of_it = unet.middle_block[1].proj_in.weight.requires_grad_(True)
+    above_it = unet.output_blocks[6][0].in_layers[2].weight.requires_grad_(True)
+    noisy, timestep, context = inputs(1)
+    below = bottom.bottom(unet, noisy, timestep, context)
+    bottom.top(unet, below.detach(), noisy, timestep, context).square().mean().backward()
+    assert bottom_of_it.grad is None
+    assert above_it.grad is not None
+    torch.nn.functional.mse_loss(bottom.make_head()(below), noisy).backward()
+    assert bottom_of_it.grad is not None
+    for weight in (bottom_of_it, above_it):
+        weight.grad = None
+        weight.requires_grad_(False)
+
+
+def test_a_scene_is_drawn_in_its_style_and_in_the_plain_one():
+    assert bottom.seen_as("ink") == ("ink", bottom.PLAIN)
+    assert bottom.seen_as(bottom.PLAIN) == (bottom.PLAIN,)
+
+
 def test_the_bottom_knows_more_of_the_same_picture():
     clean = torch.stack([torch.full((4, 8, 8), float(k)) for k in range(40)])
     timestep = torch.full((40,), 900)

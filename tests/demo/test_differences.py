@@ -48,6 +48,16 @@ def test_an_unchanged_row_is_the_base_exactly():
     assert torch.allclose(back[1], weights["w"][1], atol=0.5 / 254)
 
 
+def test_what_is_unchanged_is_not_stored():
+    base = {"w": torch.randn(3, 4), "b": torch.randn(3), "still": torch.randn(2, 2)}
+    packed = differences.pack({**base, "w": base["w"] + 1}, base)
+    assert set(packed) == {"w", "w" + differences.SCALE}
+    back = differences.unpack(packed, base)
+    assert torch.equal(back["still"], base["still"])
+    assert torch.equal(back["b"], base["b"])
+    assert torch.allclose(back["w"], base["w"] + 1, atol=1 / 254)
+
+
 def test_another_architecture_is_refused():
     with pytest.raises(ValueError, match="same tensors"):
         differences.pack({"w": torch.zeros(2, 3)}, {"w": torch.zeros(3, 2)})

@@ -10,11 +10,11 @@ pytest.importorskip("ldm")
 pytest.importorskip("tqdm")
 
 from demo.nets import Vae, alphas_cumprod
-from demo.styles import draw
+from demo.styles import STYLES, draw
 from demo.train import stage
-from demo.train import style as train_style
+from demo.train import top
 from demo.train import unet as train_unet
-from demo.train import words as train_words
+from demo.train import vae as train_vae
 from demo.train.colour_start import colour_start, fit_readout
 from demo.train.vae import to_tensor
 from demo.world import make_scene
@@ -74,6 +74,27 @@ def test_the_vae_starts_with_the_right_colours():
     assert (coarse - coarse_decoded).abs().mean() < 0.08
 
 
+def test_a_polished_decoder_reads_the_same_latents(tmp_path, monkeypatch):
+    """Only the decoder learns, from parts of whole pictures' latents; the encoder is bit for bit what it was."""
+    monkeypatch.setattr(train_vae, "SIDE", 64)
+    monkeypatch.setattr(train_vae, "POLISH_CROPS", ((1.0, 32),))
+    torch.manual_seed(0)
+    vae = Vae()
+    colour_start(vae)
+    start = tmp_path / "vae.pt"
+    torch.save({"modules": {"vae": vae.state_dict()}}, start)
+    plan = stage.Plan("decoder", tmp_path, 2.0, 1e-3, warmup_steps=1)
+    train_vae.polish(plan, 3, start, torch.device("cpu"))
+    state = stage.load_state(plan.state_file)
+    means = np.load(next(tmp_path.glob("means-*.npy")))
+    assert means.shape == (3 * len(STYLES), 4, 8, 8)
+    for name, weight in vae.state_dict().items():
+        same = torch.equal(weight, state["modules"]["vae"][name])
+        assert same == name.startswith(("encoder", "quant_conv")), name
+    rows = list(csv.DictReader((tmp_path / "decoder.csv").open())) if (tmp_path / "decoder.csv").exists() else []
+    assert all(float(row["squared"]) < 1 for row in rows)
+
+
 class Words:
     """A vocabulary of lengths."""
 
@@ -89,7 +110,7 @@ class Echo(torch.nn.Module):
 
 
 def echo():
-    return train_style.Teacher(Echo(), lambda rows: rows.float()[..., None], Words())  # type: ignore[arg-type]
+    return top.Teacher(Echo(), lambda rows: rows.float()[..., None], Words())  # type: ignore[arg-type]
 
 
 def test_the_base_teaches_what_it_says_when_told_the_style():
@@ -97,25 +118,24 @@ def test_the_base_teaches_what_it_says_when_told_the_style():
     teacher = echo()
     noisy, timestep = torch.randn(3, 4, 2, 2), torch.tensor([5, 6, 7])
     found = teacher.answer(noisy, timestep, ["a", "bb", "ccc"], "ink", 1)
-    more = train_style.EMPHASIS * len(", ink style")
+    more = top.EMPHASIS * len(", ink style")
     expected = noisy + timestep.view(-1, 1, 1, 1) + torch.tensor([0.0, 2.0 + more, 3.0 + more]).view(-1, 1, 1, 1)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_a_fine_tune_teaches_what_it_says_unasked():
-    """The error is that between the two texts, at the same noise and timestep, and grows as the picture's does."""
+def test_a_teacher_counts_as_the_picture_does():
+    """The error is that of the noise, and grows with the noise as the picture's does."""
 
-    def error(asked, timesteps):
-        rng = np.random.default_rng(1)
-        clean = torch.ones(2, 4, 2, 2)
-        return float(train_words.imitation(Echo(), echo(), clean, asked, ["ab", "abc"], timesteps, rng))
+    def error(level):
+        timestep = torch.tensor([level, level])
+        noisy, context = torch.ones(2, 4, 2, 2), torch.ones(2, 1, 1)
+        goal = Echo()(noisy, timestep, context) + 3
+        return float(top.imitation_loss(Echo(), noisy, timestep, context, goal))
 
-    assert error(["cd", "efg"], (0, 1000)) < 1e-9
-    told = ["ab, ink style", "abc, ink style"]
-    low, high = error(told, (100, 101)), error(told, (700, 701))
     alpha_bar = alphas_cumprod()
-    assert low == pytest.approx(len(", ink style") ** 2 / float(alpha_bar[100]) / 5, rel=1e-4)
-    assert high == pytest.approx(len(", ink style") ** 2 / float(alpha_bar[700]) / 5, rel=1e-4)
+    assert error(100) == pytest.approx(9 / float(alpha_bar[100]) / 5, rel=1e-4)
+    assert error(700) == pytest.approx(9 / float(alpha_bar[700]) / 5, rel=1e-4)
+    assert error(999) == pytest.approx(9 * top.HEAVIEST / 5, rel=1e-4)  # bounded
 
 
 def test_noise_is_asked_for_at_the_given_timesteps_only():

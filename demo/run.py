@@ -26,9 +26,10 @@ SCENE = 20_004  # a held-out scene: no checkpoint has been trained on it
 
 
 def checkpoint(name: str) -> Path:
-    """The assembled checkpoint of a style (or the base); built from the shipped parts once."""
+    """The assembled checkpoint of a style (or the base), built from the shipped parts where they are newer."""
     path = OUT / "checkpoints" / f"ditail-demo-{name}.safetensors"
-    if not path.is_file():
+    shipped = max(part.stat().st_mtime for part in SHIPPED.glob("*.safetensors"))
+    if not path.is_file() or path.stat().st_mtime < shipped:
         logging.info("Assembling the demonstration's checkpoints in %s.", path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         assemble(SHIPPED, path.parent)
@@ -47,6 +48,7 @@ def main() -> int:
             f"--source={checkpoint(SOURCE)}",
             f"--target={checkpoint(TARGET)}",
             f"--prompt={caption(scene)}",
+            "--positive-scale=1",
             "--steps=20",
             "--cfg-scale=5",
             "--size=0",

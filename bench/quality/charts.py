@@ -46,7 +46,7 @@ def write(folder: Path) -> None:
     main = [p for p in ditail if p.knob == "positive scale"]
     common = {Kind.DITAIL.value: main, Kind.IMG2IMG.value: curves[Kind.IMG2IMG.value]}
     _draw_comparison(common, "img2img")
-    for kind in (Kind.NO_INJECTION, Kind.NO_INVERSION, Kind.TARGET_INVERTS):
+    for kind in (k for k in (Kind.NO_INJECTION, Kind.NO_INVERSION, Kind.TARGET_INVERTS) if curves[k.value]):
         _draw_comparison({**common, kind.value: curves[kind.value]}, kind.name.lower().replace("_", "-"))
     if full := [p for p in ditail if p.knob == RATIOS_FULL]:
         _draw_comparison({**common, FULL_LAYERS: full}, "full-layers")
@@ -63,7 +63,7 @@ def _draw_comparison(curves: Mapping[str, Sequence[Point]], name: str) -> None:
     """Structure against style, one panel for each measure of structure."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), constrained_layout=True)
     for axis, measure in zip(axes, STRUCTURE, strict=True):
-        for kind, members in curves.items():
+        for kind, members in ((k, m) for k, m in curves.items() if m):
             _draw_curve(axis, kind, members, measure)
         axis.set_xlabel(LABELS["style"])
         axis.set_ylabel(LABELS[measure])

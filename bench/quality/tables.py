@@ -119,7 +119,7 @@ def _pairs(rows: Iterable[Row]) -> Iterable[dict[str, object]]:
     """The comparison's methods by ordered pair of styles."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        if row["knob"] in ("positive scale", "strength"):
+        if row["knob"] in ("positive scale", "strength", "injection"):
             key = tuple(row[k] for k in ("method", "knob", "value", "source", "target"))
             groups.setdefault(key, []).append(row)
     for key, members in groups.items():

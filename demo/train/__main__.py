@@ -25,7 +25,7 @@ from demo.train.unet import SIDE, Pool
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 7.0, "lora": 10.0, "decoder": 25.0}
+MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 5.0, "lora": 8.0, "decoder": 22.0}
 COUNTS = {128: 1500, SIDE: 1200}  # training scenes per style, by the picture's side
 VAE_SCENES = 600
 
@@ -74,7 +74,7 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
     models = parts.load(folder / "parts", "base", tokenizer)
     base = bottom.train(folder, models, tuple(COUNTS), share, device)
     finish(plan, base, models, device)
-    polish_plan = plan("decoder", MINUTES["decoder"], 5e-4, 30)
+    polish_plan = plan("decoder", MINUTES["decoder"], 8e-4, 30)
     if not stage.is_done(polish_plan):
         train_vae.polish(polish_plan, scenes, vae_plan.state_file, device)
     log.info("all stages done")

@@ -30,7 +30,6 @@ from demo.train.unet import SIDE, Pool, noise_loss, noised
 
 TAUGHT = (550, 1000)  # timesteps at which the base teaches, ...
 PICTURED = (0, 700)  # ... and at which pictures do
-EMPHASIS = 1.25  # how far from the base's unstyled answer to its styled one, and beyond
 HEAVIEST = 100.0  # bound of 1 / alpha-bar, which makes of the noise's error the picture's
 ROWS = {128: 12, SIDE: 6}  # by the pictures' side; a third of them learned from pictures
 
@@ -63,17 +62,13 @@ class Teacher:
 
     @torch.no_grad()
     def answer(self, noisy: Tensor, timestep: Tensor, texts: list[str], style: str, silent: int) -> Tensor:
-        """The noise (n, 4, h, w) that the base predicts when told the style, emphasised.
+        """The noise (n, 4, h, w) that the base predicts when told the style.
 
         The first `silent` rows have the empty caption, and the base's own answer to it: so guidance leads away from
         all styles together, and towards the one.
         """
-        device = noisy.device
-        plain = self.context([""] * silent + texts[silent:], device)
-        styled = self.context([f"{text}, {style} style" for text in texts], device)
-        both = torch.cat([plain, styled])
-        own, told = self.unet(noisy.repeat(2, 1, 1, 1), timestep.repeat(2), context=both).chunk(2)
-        return torch.cat([own[:silent], torch.lerp(own, told, EMPHASIS)[silent:]])
+        told = [""] * silent + [f"{text}, {style} style" for text in texts[silent:]]
+        return self.unet(noisy, timestep, context=self.context(told, noisy.device))
 
 
 def train_style(plan: stage.Plan, start: Path, pools: Pools, style: str, models: Models, device: torch.device) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ COLOUR_WEIGHT = 2.0  # GroupNorm makes flat colour the last thing to be learned:
 CROPS = ((0.55, 64), (0.85, 128), (1.0, 192))  # until this share of the budget: crops of so many pixels
 POLISH_CROPS = ((0.6, 64), (0.85, 128), (1.0, 192))
 POLISH_PIXELS = 4 * 64 * 64  # of a step, about
+POLISH_SHARES = {"shaded": 0.15, "ink": 0.4, "mosaic": 0.3, "neon": 0.15}  # hatching and tiles are hardest
 SQUARED_WEIGHT = 4.0  # a peak signal-to-noise ratio is of squares; outlines are what they feel
 
 
@@ -64,9 +65,14 @@ def crop_corner(rng: np.random.Generator, scene: Scene, crop: int) -> tuple[int,
 Places = tuple[np.ndarray, list[tuple[int, int]]]  # pictures' rows, and corners (y, x) in them
 
 
-def places(pictures: np.ndarray, rng: np.random.Generator, count: int, crop: int) -> Places:
-    """Where `count` random crops are."""
+def places(
+    pictures: np.ndarray, rng: np.random.Generator, count: int, crop: int, shares: Mapping[str, float] | None = None
+) -> Places:
+    """Where `count` random crops are; with `shares`, so much of them of each style."""
     rows = rng.integers(len(pictures), size=count)
+    if shares:
+        style = rng.choice(len(STYLES), size=count, p=[shares[name] for name in STYLES])
+        rows = rows // len(STYLES) * len(STYLES) + style
     return rows, [crop_corner(rng, make_scene(int(row) // len(STYLES)), crop) for row in rows]
 
 
@@ -108,7 +114,7 @@ def polish(plan: stage.Plan, scenes: int, start: Path, device: torch.device) -> 
         rng = np.random.default_rng(workers.seeds(plan.seed, number))
         crop = next(pixels for until, pixels in POLISH_CROPS if progress <= until)
         count = many * max(1, round(POLISH_PIXELS / crop**2))
-        rows, corners = places(pictures, rng, count, crop)
+        rows, corners = places(pictures, rng, count, crop, POLISH_SHARES)
         cells = crop // 8
         mean = torch.stack([means[k, :, y // 8 : y // 8 + cells, x // 8 : x // 8 + cells]
                             for k, (y, x) in zip(rows, corners, strict=True)])  # fmt: skip

@@ -82,7 +82,7 @@ def test_the_lora_lies_above_the_feature(base, pools, models, tmp_path):
     top.train_lora(plan, base, {side: pool.of("ink") for side, pool in pools.items()}, models, torch.device("cpu"))
     names = set(lora.kohya_state(stage.load_state(plan.state_file)["modules"]["lora"]))
     assert names
-    everywhere = {name for name in lora.attach(nets.make_unet(), 0)}
+    everywhere = set(lora.attach(nets.make_unet(), 0))
     inside = {name.split(".")[0] for name in names}
     assert inside < everywhere
     assert all("up_blocks" in name for name in inside)

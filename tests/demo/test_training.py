@@ -11,8 +11,7 @@ pytest.importorskip("tqdm")
 
 from demo.nets import Vae, alphas_cumprod
 from demo.styles import STYLES, draw
-from demo.train import stage
-from demo.train import top
+from demo.train import stage, top
 from demo.train import unet as train_unet
 from demo.train import vae as train_vae
 from demo.train.colour_start import colour_start, fit_readout
@@ -114,11 +113,11 @@ def echo():
 
 
 def test_the_base_teaches_what_it_says_when_told_the_style():
-    """Rows told the style are its answer, emphasised; silent rows are its own answer to the empty caption."""
+    """Rows told the style are its answer; silent rows are its own answer to the empty caption."""
     teacher = echo()
     noisy, timestep = torch.randn(3, 4, 2, 2), torch.tensor([5, 6, 7])
     found = teacher.answer(noisy, timestep, ["a", "bb", "ccc"], "ink", 1)
-    more = top.EMPHASIS * len(", ink style")
+    more = len(", ink style")
     expected = noisy + timestep.view(-1, 1, 1, 1) + torch.tensor([0.0, 2.0 + more, 3.0 + more]).view(-1, 1, 1, 1)
     assert torch.allclose(found, expected, atol=1e-5)
 

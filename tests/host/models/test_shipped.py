@@ -102,7 +102,6 @@ def carried_over(verdicts: list[classifier.Verdict]) -> float:
 
 
 CROSS = {"prompt": "a large red cross on grey", **USUAL}
-CARRIED = {"layer_profile": "full", "feature_ratio": 0.6, "attention_ratio": 0.6}
 
 
 def grid(demo: WebUI, ditail: dict[str, Any], request: dict[str, Any]) -> Answer:
@@ -111,7 +110,7 @@ def grid(demo: WebUI, ditail: dict[str, Any], request: dict[str, Any]) -> Answer
 
 def test_the_grid_has_every_content_in_every_style(demo: WebUI, judge: classifier.Judge):
     demo.probe.reset()
-    made = grid(demo, CARRIED, CROSS)
+    made = grid(demo, {}, CROSS)
     assert len(demo.probe.records().loads) <= 2 * len(CHECKPOINT_STYLES)
     verdicts = judge.judge(np.stack([np.array(picture) for picture in made.pictures[1:]]))
     columns = list(CHECKPOINT_STYLES) * len(CHECKPOINT_STYLES)
@@ -121,11 +120,11 @@ def test_the_grid_has_every_content_in_every_style(demo: WebUI, judge: classifie
 
 @pytest.mark.slow
 def test_the_plot_has_the_grids_pictures(demo: WebUI):
-    made = grid(demo, CARRIED, CROSS)
+    made = grid(demo, {}, CROSS)
     names = ", ".join(STYLE_FILES)
     args = arguments(demo, ("Checkpoint name", names), ("[Ditail] Source checkpoint", names), img2img=False)
     demo.post("/ditail/v1/cache/clear")
-    plot = demo.txt2img(CARRIED, script_name="X/Y/Z plot", script_args=args, **CROSS)
+    plot = demo.txt2img({}, script_name="X/Y/Z plot", script_args=args, **CROSS)
     assert plot.pixels[1:] == made.pixels[1:]
 
 

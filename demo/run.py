@@ -1,7 +1,7 @@
 """The demonstration: a drawn scene from one style into another, through the embedded host, ``python3 dev.py run``.
 
-The scene is drawn in the shaded style, inverted with the checkpoint of that style and redrawn by the checkpoint of
-the ink style. `out/sheet.png` shows the picture, its reconstruction and the alternatives beside Ditail's.
+The scene is drawn as a mosaic, inverted with the checkpoint of that style and redrawn by the checkpoint of the ink
+style. `out/sheet.png` shows the picture, its reconstruction and the alternatives beside Ditail's.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ditail_ext.standalone.cli import main as ditail
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "out"
-SOURCE, TARGET = "shaded", "ink"
-SCENE = 20_004  # a held-out scene: no checkpoint has been trained on it
+SOURCE, TARGET = "mosaic", "ink"
+SCENE = 20_034  # a held-out scene: no checkpoint has been trained on it
 
 
 def checkpoint(name: str) -> Path:

@@ -118,20 +118,25 @@ def generated_content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dic
     tokenizer.write(words)
     workshop = Workshop(SHIPPED, words)
     on = Method(Kind.GENERATED, value="on")
+    full = replace(on, value="full", layer_profile="full", feature_ratio=0.6, attention_ratio=0.6)
     off = replace(on, value="off", feature_ratio=0.0, attention_ratio=0.0)
     rows: list[dict[str, object]] = []
     for unit in (Unit(0, "shaded", "ink"), Unit(1, "mosaic", "shaded")):
         own = np.stack([draw(scene, unit.target, 192) for scene in SCENES])
-        rows += workshop.run(unit, [on, off], {unit.target: Reference.of(own)})
+        rows += workshop.run(unit, [on, full, off], {unit.target: Reference.of(own)})
     return {
         name: {m: float(np.mean([float(str(r[m])) for r in rows if r["value"] == name])) for m in ("iou", "style")}
-        for name in ("on", "off")
+        for name in ("on", "full", "off")
     }
 
 
 def test_the_papers_layers_carry_a_generated_layout_over(generated_content: dict[str, dict[str, float]]):
     """Two checkpoints, one noise: without injection each draws its own scene. At least half of the measured effect."""
     assert generated_content["on"]["iou"] - generated_content["off"]["iou"] > EFFECT / 2
+
+
+def test_the_full_layers_carry_a_generated_layout_over(generated_content: dict[str, dict[str, float]]):
+    assert generated_content["full"]["iou"] > generated_content["off"]["iou"] + 0.2
 
 
 def test_the_style_is_the_targets(generated_content: dict[str, dict[str, float]]):

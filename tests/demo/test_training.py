@@ -90,8 +90,6 @@ def test_a_polished_decoder_reads_the_same_latents(tmp_path, monkeypatch):
     for name, weight in vae.state_dict().items():
         same = torch.equal(weight, state["modules"]["vae"][name])
         assert same == name.startswith(("encoder", "quant_conv")), name
-    rows = list(csv.DictReader((tmp_path / "decoder.csv").open())) if (tmp_path / "decoder.csv").exists() else []
-    assert all(float(row["squared"]) < 1 for row in rows)
 
 
 class Words:

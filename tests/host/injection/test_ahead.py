@@ -63,9 +63,8 @@ def by_level(calls: list[Call]) -> dict[float, list[bytes]]:
 
 
 def same_pictures(one: Records, other: Records) -> bool:
-    """But for rounding: the number of rows decides the order of summation, on each processor in another way."""
     pairs = zip(one.samples, other.samples, strict=True)
-    return all(relative(np.asarray(mine), np.asarray(theirs)) < 1e-4 for mine, theirs in pairs)
+    return all(relative(np.asarray(mine), np.asarray(theirs)) < 1e-5 for mine, theirs in pairs)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -94,7 +93,7 @@ def test_the_limit_counts_rows_of_all_sources(
 ):
     """Two pictures of a batch: their sources are two rows a step."""
     ditail = {**BETA, "feature_ratio": 1.0, "attention_ratio": 1.0}
-    batch = {"seed": 3, "batch_size": 2}
+    batch = {"seed": 3, "batch_size": 2, **SQUARE}
     rows_at_once(1)
     alone = generate(probe, webui.txt2img, ditail, **batch)
     rows_at_once(rows)

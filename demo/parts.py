@@ -81,7 +81,7 @@ def _last(folder: Path, *stages: str) -> Path | None:
 
 
 def save_fine_tune(folder: Path, style: str, unet: Mapping[str, torch.Tensor]) -> None:
-    """Write a style's UNet as its difference from the base's file in `folder`: a byte for each weight that it changed."""
+    """Write a style's UNet as its difference from the base's file in `folder`: a byte a weight that it changed."""
     _save(folder / f"unet-{style}.safetensors", differences.pack(unet, read(folder, "unet-base")))
 
 

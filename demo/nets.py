@@ -33,7 +33,7 @@ UNET_CONFIG: dict[str, Any] = {
     "model_channels": 64,
     "attention_resolutions": [4, 2, 1],
     "num_res_blocks": 2,
-    "channel_mult": [1, 1, 1, 1],
+    "channel_mult": [1, 1, 2, 2],
     "num_heads": 4,
     "use_spatial_transformer": True,
     "transformer_depth": 1,
@@ -41,6 +41,7 @@ UNET_CONFIG: dict[str, Any] = {
     "use_checkpoint": False,
     "legacy": False,
 }
+NARROW_UNET_CONFIG = {**UNET_CONFIG, "channel_mult": [1, 1, 1, 1]}  # in which the trainings begin
 TEXT_CONFIG: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 256,
@@ -81,13 +82,13 @@ class Vae(nn.Module):
         return self.decoder(self.post_quant_conv(latent))
 
 
-def make_unet() -> nn.Module:
-    """Ldm's UNetModel with 64 channels at every level; its attention runs as one fused call."""
+def make_unet(config: dict[str, Any] = UNET_CONFIG) -> nn.Module:
+    """Ldm's UNetModel, with 64 channels and from stride 4 on with 128; its attention runs as one fused call."""
     with contextlib.redirect_stdout(io.StringIO()):
         from ldm.modules.attention import CrossAttention
         from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-        unet = UNetModel(**UNET_CONFIG)
+        unet = UNetModel(**config)
     for module in unet.modules():
         if isinstance(module, CrossAttention):
             module.forward = _fused_attention.__get__(module)

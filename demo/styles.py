@@ -14,6 +14,7 @@ import numpy as np
 from demo.world import BACKGROUNDS, COLOURS, Scene, distance, grid, local_frame
 
 TILE = 8  # mosaic tile in pixels: one latent cell
+GRAIN = 0.022  # of paper and of what is shaded: half the range of grey values
 
 
 def draw(scene: Scene, style: str, size: int = 256) -> np.ndarray:
@@ -60,12 +61,15 @@ def _shaded(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
         gleam = 0.55 * np.exp(-((u + 0.32) ** 2 + (v + 0.32) ** 2) / 0.06)
         body = body + (1 - body) * gleam[..., None]
         picture = _over(picture, body, _cover(distance(thing, size), 2.0))
-    return picture + 0.022 * _smooth_noise(rng, size, 4)[..., None]
+    return picture + GRAIN * _smooth_noise(rng, size, 4)[..., None]
 
 
 def _ink(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Flat fills and thick black outlines on pale flat paper."""
-    del rng
+    """Flat fills and thick black outlines on pale paper, with a grain like the shaded style's.
+
+    The grain is hardly seen, but inversion needs it: to what does not vary in a style's pictures no noise belongs, so
+    wholly flat areas come back from inversion as flat "noise", in which no other checkpoint draws its texture.
+    """
     paper = 0.35 * np.asarray(BACKGROUNDS[scene.background], np.float32) + 0.65
     picture = np.broadcast_to(paper, (size, size, 3)).astype(np.float32)
     for thing in scene.things:
@@ -73,7 +77,7 @@ def _ink(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:
         picture = _over(picture, np.float32(0.03), _cover(field - 3.5))
         fill = np.asarray(COLOURS[thing.colour], np.float32)
         picture = _over(picture, fill * 0.9 + 0.1, _cover(field + 3.5))
-    return picture
+    return picture + GRAIN * _smooth_noise(rng, size, 4)[..., None]
 
 
 def _mosaic(scene: Scene, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -26,8 +26,6 @@ ROOT = Path(__file__).parents[1]
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "out")
 LIMIT = 900
 
-pytestmark = pytest.mark.slow
-
 IN_ONE_PROCESS = """
 import concurrent.futures, dataclasses, runpy, sys
 import demo.train.unet
@@ -155,6 +153,7 @@ def run(project: Path, *words: str) -> str:
     return ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", BENCHES, ids=lambda command: command.split(" ")[2])
 def test_it_runs_to_its_end(project: Path, command: str) -> None:
     small = BENCHES[command]
@@ -168,12 +167,14 @@ def test_it_runs_to_its_end(project: Path, command: str) -> None:
     assert [name for name in small.writes if not (project / name).is_file()] == []
 
 
+@pytest.mark.slow
 def test_the_main_job_makes_its_sheet(project: Path) -> None:
     run(project, "-m", "demo.run")
     sheet = Image.open(project / "out" / "sheet.png")
     assert sheet.width > 4 * SIDE
 
 
+@pytest.mark.slow
 def test_a_training_ends_in_parts_that_can_be_shipped(project: Path) -> None:
     """The whole chain with next to no time, and the files that people would load."""
     for module, more in (("demo.train", ["--share", "0.0002"]), ("demo.parts", ["--out", "parts"])):

@@ -18,14 +18,14 @@ import torch
 from demo import parts
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
-from demo.train import bottom, latents, stage, top, workers
+from demo.train import base, bottom, latents, stage, top, workers
 from demo.train import unet as train_unet
 from demo.train import vae as train_vae
 from demo.train.unet import SIDE, Pool
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 5.0, "lora": 8.0, "decoder": 22.0}
+MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 6.0, "lora": 8.0, "decoder": 22.0}
 COUNTS = {128: 1500, SIDE: 1200}  # training scenes per style, by the picture's side
 VAE_SCENES = 600
 
@@ -72,8 +72,7 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
         parts.write(folder, folder / "parts", Vocabulary(tokenizer))
     workers.wait()
     models = parts.load(folder / "parts", "base", tokenizer)
-    base = bottom.train(folder, models, tuple(COUNTS), share, device)
-    finish(plan, base, models, device)
+    finish(plan, base.train(folder, models, tuple(COUNTS), share, device), models, device)
     polish_plan = plan("decoder", MINUTES["decoder"], 8e-4, 30)
     if not stage.is_done(polish_plan):
         train_vae.polish(polish_plan, scenes, vae_plan.state_file, device)
@@ -82,22 +81,22 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
 
 def finish(
     plan: Callable[[str, float, float, int], stage.Plan],
-    base: Path,
+    start: Path,
     models: parts.Models,
     device: torch.device,
     only: Sequence[str] = (*CHECKPOINT_STYLES, LORA_STYLE),
 ) -> None:
     """The fine-tunes and the LoRA, from the base's state."""
-    folder, scale = base.parent, models.scale_factor
+    folder, scale = start.parent, models.scale_factor
     for number, style in enumerate(CHECKPOINT_STYLES):
         style_plan = plan(f"style-{style}", MINUTES["style"], 5e-4, 10 + number)
         if style in only and not stage.is_done(style_plan):
             pools = {side: Pool.load(folder, CHECKPOINT_STYLES, side, scale) for side in COUNTS}
-            top.train_style(style_plan, base, pools, style, models, device)
+            top.train_style(style_plan, start, pools, style, models, device)
     lora_plan = plan("lora", MINUTES["lora"], 2e-3, 20)
     if LORA_STYLE in only and not stage.is_done(lora_plan):
         pools = {side: Pool.load(folder, [LORA_STYLE], side, scale) for side in COUNTS}
-        top.train_lora(lora_plan, base, pools, models, device)
+        top.train_lora(lora_plan, start, pools, models, device)
 
 
 def encode(folder: Path, share: float, device: torch.device) -> None:

@@ -1,9 +1,5 @@
 """The base's bottom: a silenced UNet's short cut is the UNet, and all from below goes through the feature."""
 
-import itertools
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 import torch
 
@@ -11,8 +7,7 @@ pytest.importorskip("ldm")
 pytest.importorskip("transformers")
 
 from demo import nets
-from demo.train import bottom, stage
-from demo.train.unet import Pool
+from demo.train import bottom
 from ditail_ext.core import Injection, Window
 
 
@@ -38,7 +33,7 @@ def test_bottom_and_top_are_the_whole_unet(unet):
     with torch.no_grad():
         whole = unet(noisy, timestep, context=context)
         below = bottom.bottom(unet, noisy, timestep, context)
-        assert below.shape == (2, 64, 4, 4)
+        assert below.shape == (2, 128, 4, 4)
         assert torch.allclose(bottom.top(unet, below, noisy, timestep, context), whole, atol=1e-5)
     assert whole.std() > 0.01
 
@@ -59,51 +54,6 @@ def test_the_injected_feature_is_all_that_comes_from_below(unet):
     assert (injected - own).abs().max() > 1e-3
 
 
-def test_small_pictures_first():
-    pools = dict.fromkeys((128, 192))
-    assert [bottom.side_of(pools, number, progress) for number, progress in [(1, 0.0), (7, 0.79)]] == [128, 128]
-    assert [bottom.side_of(pools, number, progress) for number, progress in [(21, 0.9), (20, 0.9)]] == [192, 128]
-
-
-def test_silent_parts_stay_silent_in_training(tmp_path, monkeypatch):
-    ticks = (
-        itertools.count()
-    )  # a budget is time: that of three steps on any machine; in the first the last layer moves
-    clock = SimpleNamespace(monotonic=lambda: next(ticks) / 2, process_time=lambda: next(ticks) * 100.0)
-    monkeypatch.setattr(stage, "time", clock)
-
-    class Words:
-        def batch(self, texts, rng=None):
-            return torch.zeros(len(texts), 77, dtype=torch.int64)
-
-    class Models:
-        vocabulary = Words()
-
-        @staticmethod
-        def text(rows):
-            return torch.ones(len(rows), 77, nets.UNET_CONFIG["context_dim"])
-
-    generator = torch.Generator().manual_seed(0)
-    pools = {
-        side: Pool(
-            torch.randn(6, 4, side // 8, side // 8, generator=generator), ("ink",), np.zeros(6, int), np.arange(6)
-        )
-        for side in (128, 192)
-    }
-    device = torch.device("cpu")
-    first = stage.Plan("bottom", tmp_path, 2.0, 1e-3)
-    bottom.train_bottom(first, pools, Models, device)
-    bottom.train_whole(stage.Plan("whole", tmp_path, 2.0, 1e-3), first.state_file, pools, Models, device)
-    start = stage.load_state(first.state_file)["modules"]["unet"]
-    state = stage.load_state(tmp_path / "whole.pt")["modules"]["unet"]
-    assert not state[f"output_blocks.{bottom.BLOCK}.0.skip_connection.weight"].any()
-    for number in bottom.SILENT:
-        assert not state[f"input_blocks.{number}.0.out_layers.3.weight"].any()
-        assert not state[f"input_blocks.{number}.1.proj_out.weight"].any()
-    for moved in ("input_blocks.0.0.weight", "middle_block.1.proj_in.weight", "output_blocks.11.0.in_layers.2.weight"):
-        assert not torch.equal(state[moved], start[moved]), moved
-
-
 def test_the_bottom_learns_what_is_drawn_and_not_how(unet):
     """The error of the noise leaves no gradient below the feature; the head's, from the plain latents, does."""
     bottom_of_it = unet.middle_block[1].proj_in.weight.requires_grad_(True)
@@ -113,7 +63,7 @@ def test_the_bottom_learns_what_is_drawn_and_not_how(unet):
     bottom.top(unet, below.detach(), noisy, timestep, context).square().mean().backward()
     assert bottom_of_it.grad is None
     assert above_it.grad is not None
-    torch.nn.functional.mse_loss(bottom.make_head()(below), noisy).backward()
+    torch.nn.functional.mse_loss(bottom.make_head(128)(below), noisy).backward()
     assert bottom_of_it.grad is not None
     for weight in (bottom_of_it, above_it):
         weight.grad = None
@@ -123,17 +73,3 @@ def test_the_bottom_learns_what_is_drawn_and_not_how(unet):
 def test_a_scene_is_drawn_in_its_style_and_in_the_plain_one():
     assert bottom.seen_as("ink") == ("ink", bottom.PLAIN)
     assert bottom.seen_as(bottom.PLAIN) == (bottom.PLAIN,)
-
-
-def test_the_bottom_knows_more_of_the_same_picture():
-    clean = torch.stack([torch.full((4, 8, 8), float(k)) for k in range(40)])
-    timestep = torch.full((40,), 900)
-    noisy = torch.full_like(clean, -7.0)
-    shown, earlier = bottom.know_more(clean, noisy, timestep, np.random.default_rng(0))
-    same = earlier == timestep
-    assert 8 <= int(same.sum()) <= 24
-    assert torch.equal(shown[same], noisy[same])
-    bar = nets.alphas_cumprod()[earlier[~same]].view(-1, 1, 1, 1)
-    off = shown[~same] - bar.sqrt() * clean[~same]  # what is left is noise of that level
-    assert torch.all(earlier[~same] < 900)
-    assert (off / (1 - bar).sqrt()).std() == pytest.approx(1, abs=0.05)

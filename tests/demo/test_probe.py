@@ -22,7 +22,7 @@ def scenes(count=3):
 def unet_through_block_4(share):
     """What lies above block 4 sees `share` of the encoder's skips, and of block 4's shortcut."""
     torch.manual_seed(0)
-    unet = nets.make_unet().eval()
+    unet = nets.make_unet(nets.NARROW_UNET_CONFIG).eval()  # no group norm puts a skip's channels with others
     width = nets.UNET_CONFIG["model_channels"]
     with torch.no_grad():
         for parameter in unet.parameters():

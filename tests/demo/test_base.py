@@ -1,0 +1,110 @@
+"""The base's training: leg after leg, silent parts stay silent, and what a row is shown is its own picture's."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("ldm")
+pytest.importorskip("transformers")
+
+from demo import nets
+from demo.train import base, bottom, stage, widen
+from demo.train.unet import Pool
+
+
+def test_small_pictures_first_and_large_ones_last():
+    first, last = base.LEGS[0], base.LEGS[-1]
+    assert [first.side(number, progress) for number, progress in [(1, 0.0), (7, 0.79)]] == [128, 128]
+    assert [first.side(number, progress) for number, progress in [(21, 0.9), (20, 0.9)]] == [192, 128]
+    assert [last.side(number, progress) for number, progress in [(1, 0.0), (10, 0.5)]] == [192, 128]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A budget is time: here that of three steps on any machine; in the first one the last layer moves."""
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(ticks) / 2, process_time=lambda: next(ticks) * 100.0)
+    monkeypatch.setattr(stage, "time", clock)
+
+
+class Words:
+    def batch(self, texts, rng=None):
+        return torch.zeros(len(texts), 77, dtype=torch.int64)
+
+
+class Models:
+    vocabulary = Words()
+
+    @staticmethod
+    def text(rows):
+        return torch.ones(len(rows), 77, nets.UNET_CONFIG["context_dim"])
+
+
+def lesson():
+    generator = torch.Generator().manual_seed(0)
+    pools = {
+        side: Pool(
+            torch.randn(6, 4, side // 8, side // 8, generator=generator), ("ink",), np.zeros(6, int), np.arange(6)
+        )
+        for side in (128, 192)
+    }
+    return base.Lesson(pools, Models, torch.device("cpu"))
+
+
+def test_silent_parts_stay_silent_in_training(tmp_path, quick):
+    first, then = base.LEGS[:2]
+    plan = stage.Plan("bottom", tmp_path, 2.0, 1e-3)
+    base.train_leg(plan, first, None, lesson())
+    base.train_leg(stage.Plan("whole", tmp_path, 2.0, 1e-3), then, plan.state_file, lesson())
+    start = stage.load_state(plan.state_file)["modules"]["unet"]
+    state = stage.load_state(tmp_path / "whole.pt")["modules"]["unet"]
+    assert not state[f"output_blocks.{bottom.BLOCK}.0.skip_connection.weight"].any()
+    for number in bottom.SILENT:
+        assert not state[f"input_blocks.{number}.0.out_layers.3.weight"].any()
+        assert not state[f"input_blocks.{number}.1.proj_out.weight"].any()
+    for moved in ("input_blocks.0.0.weight", "middle_block.1.proj_in.weight", "output_blocks.11.0.in_layers.2.weight"):
+        assert not torch.equal(state[moved], start[moved]), moved
+
+
+def test_a_leg_of_the_bottom_leaves_what_lies_above_as_the_leg_before_left_it(tmp_path, quick):
+    """And where it widens, says the same: the wide leg starts from what the narrow one says."""
+    plan = stage.Plan("whole", tmp_path, 2.0, 1e-3)
+    base.train_leg(plan, base.LEGS[1], None, lesson())
+    base.train_leg(stage.Plan("again", tmp_path, 2.0, 1e-3), base.LEGS[2], plan.state_file, lesson())
+    before = widen.widen_all(stage.load_state(plan.state_file)["averages"], 0)["unet"]
+    after = stage.load_state(tmp_path / "again.pt")["averages"]["unet"]
+    for number in range(bottom.BLOCK + 1, 12):
+        name = f"output_blocks.{number}.0.in_layers.2.weight"
+        assert torch.equal(after[name], before[name]), name
+    assert not torch.equal(after["middle_block.1.proj_in.weight"], before["middle_block.1.proj_in.weight"])
+
+
+def test_the_base_is_what_the_last_leg_leaves(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(base.Pool, "load", lambda *args: None)
+    monkeypatch.setattr(base.stage, "is_done", lambda plan: plan.name == "bottom")
+    monkeypatch.setattr(
+        base, "train_leg", lambda plan, leg, start, lesson: started.append((plan.name, start and start.stem))
+    )
+    models = SimpleNamespace(text=torch.nn.Identity(), scale_factor=1.0)
+    state = base.train(tmp_path, models, (128, 192), 1.0, torch.device("cpu"))
+    names = [leg.name for leg in base.LEGS]
+    assert started == list(zip(names[1:], names[:-1], strict=True))
+    assert state == tmp_path / f"{names[-1]}.pt"
+
+
+def test_the_bottom_knows_more_of_the_same_picture():
+    clean = torch.stack([torch.full((4, 8, 8), float(k)) for k in range(40)])
+    timestep = torch.full((40,), 900)
+    noisy = torch.full_like(clean, -7.0)
+    shown, earlier = base.know_more(clean, noisy, timestep, np.random.default_rng(0))
+    same = earlier == timestep
+    assert 8 <= int(same.sum()) <= 24
+    assert torch.equal(shown[same], noisy[same])
+    bar = nets.alphas_cumprod()[earlier[~same]].view(-1, 1, 1, 1)
+    off = shown[~same] - bar.sqrt() * clean[~same]  # what is left is noise of that level
+    assert torch.all(earlier[~same] < 900)
+    assert (off / (1 - bar).sqrt()).std() == pytest.approx(1, abs=0.05)

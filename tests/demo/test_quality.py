@@ -107,13 +107,17 @@ def test_all_of_the_full_layers_methods_are_distinct_and_use_them():
         assert len({(m.knob, m.value) for m in methods}) == len(methods)
 
 
-EFFECT = 0.25
+EFFECT = 0.27
 """What injection adds to the IoU with generated content over 54 scenes: default layers, docs/quality.md."""
+
+EFFECT_OF_FULL = 0.23
+"""The same of the full layers, both ratios 0.6: 18 scenes, all pairs of styles (0.38 with the checkpoints of 0.2.0)."""
 
 
 @pytest.fixture(scope="module")
 def generated_content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
-    """Six scenes, two pairs of styles, with injection and without: mean IoU with the content, and style."""
+    """Nine scenes, every style once source and once target, with injection and without: mean IoU with the content, and
+    style."""
     words = tmp_path_factory.mktemp("words")
     tokenizer.write(words)
     workshop = Workshop(SHIPPED, words)
@@ -121,7 +125,7 @@ def generated_content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dic
     full = replace(on, value="full", layer_profile="full", feature_ratio=0.6, attention_ratio=0.6)
     off = replace(on, value="off", feature_ratio=0.0, attention_ratio=0.0)
     rows: list[dict[str, object]] = []
-    for unit in (Unit(0, "shaded", "ink"), Unit(1, "mosaic", "shaded")):
+    for unit in (Unit(0, "shaded", "ink"), Unit(1, "ink", "mosaic"), Unit(2, "mosaic", "shaded")):
         own = np.stack([draw(scene, unit.target, 192) for scene in SCENES])
         rows += workshop.run(unit, [on, full, off], {unit.target: Reference.of(own)})
     return {
@@ -136,7 +140,8 @@ def test_the_papers_layers_carry_a_generated_layout_over(generated_content: dict
 
 
 def test_the_full_layers_carry_a_generated_layout_over(generated_content: dict[str, dict[str, float]]):
-    assert generated_content["full"]["iou"] > generated_content["off"]["iou"] + 0.2
+    """At least half of the measured effect, too."""
+    assert generated_content["full"]["iou"] - generated_content["off"]["iou"] > EFFECT_OF_FULL / 2
 
 
 def test_the_style_is_the_targets(generated_content: dict[str, dict[str, float]]):
@@ -144,7 +149,7 @@ def test_the_style_is_the_targets(generated_content: dict[str, dict[str, float]]
 
 
 def test_the_papers_feature_says_what_is_drawn(tmp_path: Path):
-    """Another scene's in its place takes the predicted clean latent most of the way to that scene (0.80 and 0.60)."""
+    """Another scene's in its place takes the predicted clean latent most of the way to that scene (0.84 and 0.62)."""
     tokenizer.write(tmp_path)
     models = load(SHIPPED, "base", tmp_path)
     findings = probe(models.unet, Scenes.held_out(models, "shaded", True, 4), ("default",))

@@ -111,7 +111,7 @@ EFFECT = 0.27
 """What injection adds to the IoU with generated content over 54 scenes: default layers, docs/quality.md."""
 
 EFFECT_OF_FULL = 0.23
-"""The same of the full layers, both ratios 0.6: 18 scenes, all pairs of styles (0.38 with the checkpoints of 0.2.0)."""
+"""The same of the full layers, both ratios 0.6: 18 scenes, all pairs of styles (0.38 with those of 0.2.0)."""
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ Pools = Mapping[int, Pool]  # by the pictures' side, in pixels
 
 
 def base_unet(state: Path) -> nn.Module:
-    """The averaged base of `demo.train.bottom`, in evaluation mode and frozen."""
+    """The averaged base of `demo.train.base`, in evaluation mode and frozen."""
     unet = make_unet()
     unet.load_state_dict(stage.load_state(state)["averages"]["unet"])
     return unet.eval().requires_grad_(False)
@@ -76,7 +76,7 @@ def train_style(plan: stage.Plan, start: Path, pools: Pools, style: str, models:
 
     Args:
         plan: the stage's.
-        start: the base's state, of `demo.train.bottom`.
+        start: the base's state, of `demo.train.base`.
         pools: pictures of every style by their side; those of the one teach.
         style: the style.
         models: its text encoder and vocabulary are used.

@@ -10,10 +10,11 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("transformers")
 
+from bench.quality.__main__ import PAIRS, units
 from bench.quality.plan import DEFAULT, Kind, Method, comparison, full, generated, generated_full, knobs, windows
 from bench.quality.scores import Reference, boundary_f1, iou, outline, self_similarity, true_areas
 from bench.quality.tables import MEASURES, Point, lead, points
-from bench.quality.work import Unit, Workshop
+from bench.quality.work import BATCH, Workshop
 from demo import tokenizer
 from demo.parts import SHIPPED, load
 from demo.probe import Scenes, probe
@@ -110,14 +111,10 @@ def test_all_of_the_full_layers_methods_are_distinct_and_use_them():
 EFFECT = 0.27
 """What injection adds to the IoU with generated content over 54 scenes: default layers, docs/quality.md."""
 
-EFFECT_OF_FULL = 0.23
-"""The same of the full layers, both ratios 0.6: 18 scenes, all pairs of styles (0.38 with those of 0.2.0)."""
-
 
 @pytest.fixture(scope="module")
 def generated_content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
-    """Nine scenes, every style once source and once target, with injection and without: mean IoU with the content, and
-    style."""
+    """Three scenes a pair of styles, with injection and without: mean IoU with the content, and style."""
     words = tmp_path_factory.mktemp("words")
     tokenizer.write(words)
     workshop = Workshop(SHIPPED, words)
@@ -125,7 +122,7 @@ def generated_content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dic
     full = replace(on, value="full", layer_profile="full", feature_ratio=0.6, attention_ratio=0.6)
     off = replace(on, value="off", feature_ratio=0.0, attention_ratio=0.0)
     rows: list[dict[str, object]] = []
-    for unit in (Unit(0, "shaded", "ink"), Unit(1, "ink", "mosaic"), Unit(2, "mosaic", "shaded")):
+    for unit in units(len(PAIRS) * BATCH, 1):
         own = np.stack([draw(scene, unit.target, 192) for scene in SCENES])
         rows += workshop.run(unit, [on, full, off], {unit.target: Reference.of(own)})
     return {
@@ -140,8 +137,7 @@ def test_the_papers_layers_carry_a_generated_layout_over(generated_content: dict
 
 
 def test_the_full_layers_carry_a_generated_layout_over(generated_content: dict[str, dict[str, float]]):
-    """At least half of the measured effect, too."""
-    assert generated_content["full"]["iou"] - generated_content["off"]["iou"] > EFFECT_OF_FULL / 2
+    assert generated_content["full"]["iou"] > generated_content["off"]["iou"] + 0.2
 
 
 def test_the_style_is_the_targets(generated_content: dict[str, dict[str, float]]):

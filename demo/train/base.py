@@ -25,7 +25,7 @@ from demo.nets import NARROW_UNET_CONFIG, UNET_CONFIG, alphas_cumprod, make_unet
 from demo.styles import CHECKPOINT_STYLES
 from demo.train import stage, workers
 from demo.train.bottom import PLAIN, bottom, make_head, silence, top
-from demo.train.unet import SIDE, SMALL_PICTURES, Pool, loss_weight, noised
+from demo.train.unet import SIDE, SMALL_PICTURES, Pool, loss_weight, noised, spread
 from demo.train.widen import NARROW, WIDE, widen_all
 
 LEAST_NOISY = 100  # timestep below which the bottom alone is not asked for the clean latent
@@ -126,7 +126,7 @@ def train_leg(plan: stage.Plan, leg: Leg, start: Path | None, lesson: Lesson) ->
 def bottom_step(unet: Any, head: Any, rows: tuple[Tensor, Tensor, Tensor], rng: np.random.Generator) -> Step:
     """Strides 4 and 8 alone: the squared error of the plain clean latent, evenly over the noise levels."""
     clean, plain, context = rows
-    timestep = _spread(rng, len(clean), LEAST_NOISY).to(clean.device)
+    timestep = spread(rng, len(clean), LEAST_NOISY, 1000).to(clean.device)
     noisy, _ = noised(clean, alphas_cumprod().to(clean.device)[timestep], rng)
     error = F.mse_loss(head(bottom(unet, noisy, timestep, context)), plain)
     return error, {"plain": error.item()}
@@ -135,7 +135,7 @@ def bottom_step(unet: Any, head: Any, rows: tuple[Tensor, Tensor, Tensor], rng: 
 def whole_step(unet: Any, head: Any, rows: tuple[Tensor, Tensor, Tensor], rng: np.random.Generator) -> Step:
     """Everything: what lies above the bottom by the weighted error of the noise, the bottom by its head."""
     clean, plain, context = rows
-    timestep = _spread(rng, len(clean), 0).to(clean.device)
+    timestep = spread(rng, len(clean), 0, 1000).to(clean.device)
     alpha_bar = alphas_cumprod().to(clean.device)[timestep]
     noisy, noise = noised(clean, alpha_bar, rng)
     shown, earlier = know_more(clean, noisy, timestep, rng)
@@ -158,9 +158,3 @@ def know_more(clean: Tensor, noisy: Tensor, timestep: Tensor, rng: np.random.Gen
     earlier = torch.where(more, (timestep * share).long(), timestep)
     fresh, _ = noised(clean, alphas_cumprod().to(clean.device)[earlier], rng)
     return torch.where(more.view(-1, 1, 1, 1), fresh, noisy), earlier
-
-
-def _spread(rng: np.random.Generator, count: int, first: int) -> Tensor:
-    """Timesteps (count,) from `first` to 999, one in each of `count` equal parts."""
-    strata = (np.arange(count) + rng.uniform(size=count)) / count
-    return torch.from_numpy((first + strata * (1000 - first)).astype(np.int64))

@@ -85,13 +85,17 @@ def noise_loss(
     timesteps: tuple[int, int] = (0, 1000),
 ) -> torch.Tensor:
     """Weighted squared error of the predicted noise at random timesteps; clean is (n, 4, h, w), scaled."""
-    count, (first, end) = len(clean), timesteps
-    strata = (np.arange(count) + rng.uniform(size=count)) / count  # spread over the schedule: less variance
-    timestep = torch.from_numpy((first + strata * (end - first)).astype(np.int64)).to(clean.device)
+    timestep = spread(rng, len(clean), *timesteps).to(clean.device)
     alpha_bar = alphas_cumprod().to(clean.device)[timestep]
     noisy, noise = noised(clean, alpha_bar, rng)
     error = (unet(noisy, timestep, context=context) - noise).square().mean((1, 2, 3))
     return (error * loss_weight(alpha_bar)).mean()
+
+
+def spread(rng: np.random.Generator, count: int, first: int, end: int) -> torch.Tensor:
+    """Timesteps (count,) from `first` to before `end`, one in each of `count` equal parts: less variance."""
+    strata = (np.arange(count) + rng.uniform(size=count)) / count
+    return torch.from_numpy((first + strata * (end - first)).astype(np.int64))
 
 
 def noised(

@@ -58,7 +58,7 @@ def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
     scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     world = {"scale_factor": scale, "clip_ids": vocabulary.clip_ids}
     (out / "world.json").write_text(json.dumps(world) + "\n", encoding="utf-8")
-    vae, unet = _last(folder, "vae", "decoder"), _last(folder, "text", "whole-large")
+    vae, unet = _last(folder, "vae", "decoder"), _last(folder, "text", "whole-last")
     if vae:
         state = stage.load_state(vae)
         _save(out / "vae.safetensors", state["averages"].get("vae") or state["modules"]["vae"])

@@ -25,7 +25,7 @@ from demo.train.unet import SIDE, Pool
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 6.0, "lora": 8.0, "decoder": 22.0}
+MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 9.0, "lora": 12.0, "decoder": 22.0}
 COUNTS = {128: 1500, SIDE: 1200}  # training scenes per style, by the picture's side
 VAE_SCENES = 600
 

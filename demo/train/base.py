@@ -65,6 +65,10 @@ LEGS = (
     Leg("whole", 42.0, 1e-3, SMALL_PICTURES, whole=True, wide=False),
     Leg("bottom-large", 16.0, 6e-4, 0.0, whole=False, wide=True),
     Leg("whole-large", 34.0, 5e-4, 0.0, whole=True, wide=True),
+    Leg("bottom-again", 12.0, 5e-4, 0.0, whole=False, wide=True),
+    Leg("whole-again", 20.0, 4e-4, 0.0, whole=True, wide=True),
+    Leg("bottom-last", 20.0, 5e-4, 0.0, whole=False, wide=True),
+    Leg("whole-last", 24.0, 4e-4, 0.0, whole=True, wide=True),
 )
 
 

@@ -28,7 +28,7 @@ from demo.train import stage, workers
 from demo.train.bottom import BLOCK
 from demo.train.unet import SIDE, Pool, noise_loss, noised
 
-TAUGHT = (550, 1000)  # timesteps at which the base teaches, ...
+TAUGHT = (350, 1000)  # timesteps at which the base teaches, ...
 PICTURED = (0, 700)  # ... and at which pictures do
 HEAVIEST = 100.0  # bound of 1 / alpha-bar, which makes of the noise's error the picture's
 ROWS = {128: 12, SIDE: 6}  # by the pictures' side; a third of them learned from pictures

@@ -17,6 +17,7 @@ from demo.world import caption, make_scene
 
 SIDE = 192  # the side of the pictures the checkpoints are made for, in pixels
 EMPTY_CAPTIONS = 0.1
+OFFSET = 0.1  # standard deviation of the noise's offset, one a row and channel
 SMALL_PICTURES = 0.8  # share of the base's budget spent at 128 pixels; then mostly at SIDE
 
 
@@ -101,8 +102,14 @@ def spread(rng: np.random.Generator, count: int, first: int, end: int) -> torch.
 def noised(
     clean: torch.Tensor, alpha_bar: torch.Tensor, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents (n, 4, h, w) mixed with noise at levels (n,), and the noise."""
-    noise = torch.from_numpy(rng.standard_normal(tuple(clean.shape), dtype=np.float32)).to(clean.device)
+    """Latents (n, 4, h, w) mixed with noise at levels (n,), and the noise, which has an `OFFSET`.
+
+    White noise of thousands of numbers has a mean of nearly nothing: the mean of the noisiest latent still tells a
+    picture's paper, and a UNet that has learned to copy it draws on an inverted picture's paper, whatever its style.
+    """
+    noise = rng.standard_normal(tuple(clean.shape), dtype=np.float32)
+    noise += OFFSET * rng.standard_normal((*clean.shape[:2], 1, 1), dtype=np.float32)
+    noise = torch.from_numpy(noise).to(clean.device)
     signal, share = (part.view(-1, 1, 1, 1) for part in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
     return signal * clean + share * noise, noise
 

@@ -149,3 +149,15 @@ def test_noise_is_asked_for_at_the_given_timesteps_only():
     assert min(asked) < 205
     assert max(asked) > 294
     assert 200 <= min(asked) <= max(asked) < 300
+
+
+def test_noise_has_an_offset_in_every_row_and_channel():
+    """White noise of these sizes has a mean of 0.016: the rest is the offset, and the goal knows of it."""
+    clean, bar = torch.zeros(200, 4, 64, 64), torch.full((200,), 0.36)
+    noisy, noise = train_unet.noised(clean, bar, np.random.default_rng(0))
+    assert torch.allclose(noisy, 0.8 * noise)
+    means = noise.mean((2, 3))
+    assert means.std() == pytest.approx((train_unet.OFFSET**2 + 1 / 64**2) ** 0.5, rel=0.08)
+    assert (noise - means[:, :, None, None]).std() == pytest.approx(1, rel=0.01)
+    between = torch.corrcoef(means.T)
+    assert (between - torch.eye(4)).abs().max() < 0.25  # of its own in each channel

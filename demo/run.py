@@ -22,7 +22,7 @@ from ditail_ext.standalone.cli import main as ditail
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "out"
 SOURCE, TARGET = "mosaic", "ink"
-SCENE = 20_034  # a held-out scene: no checkpoint has been trained on it
+SCENE = 20_053  # a held-out scene: no checkpoint has been trained on it
 
 
 def checkpoint(name: str) -> Path:
@@ -48,7 +48,6 @@ def main() -> int:
             f"--source={checkpoint(SOURCE)}",
             f"--target={checkpoint(TARGET)}",
             f"--prompt={caption(scene)}",
-            "--positive-scale=1",
             "--steps=20",
             "--cfg-scale=5",
             "--size=0",

@@ -145,7 +145,7 @@ def test_the_style_is_the_targets(generated_content: dict[str, dict[str, float]]
 
 
 def test_the_papers_feature_says_what_is_drawn(tmp_path: Path):
-    """Another scene's in its place takes the predicted clean latent most of the way to that scene (0.84 and 0.62)."""
+    """Another scene's in its place takes the predicted clean latent most of the way to that scene (0.83 and 0.62)."""
     tokenizer.write(tmp_path)
     models = load(SHIPPED, "base", tmp_path)
     findings = probe(models.unet, Scenes.held_out(models, "shaded", True, 4), ("default",))

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 UNETS = ("base", *CHECKPOINT_STYLES)
+BASES = ("text", "whole-large", "whole-again", "whole-last")  # stages that leave a base as it is shipped, in order
 
 
 @dataclass
@@ -58,7 +59,7 @@ def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
     scale = latents.scale_factor(folder, CHECKPOINT_STYLES, SIDE)
     world = {"scale_factor": scale, "clip_ids": vocabulary.clip_ids}
     (out / "world.json").write_text(json.dumps(world) + "\n", encoding="utf-8")
-    vae, unet = _last(folder, "vae", "decoder"), _last(folder, "text", "whole-last")
+    vae, unet = _last(folder, "vae", "decoder"), _last(folder, *BASES)
     if vae:
         state = stage.load_state(vae)
         _save(out / "vae.safetensors", state["averages"].get("vae") or state["modules"]["vae"])

@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("ldm")
 pytest.importorskip("transformers")
 
-from demo import nets
+from demo import nets, parts
 from demo.train import base, bottom, stage, widen
 from demo.train.unet import Pool
 
@@ -94,6 +94,17 @@ def test_the_base_is_what_the_last_leg_leaves(tmp_path, monkeypatch):
     names = [leg.name for leg in base.LEGS]
     assert started == list(zip(names[1:], names[:-1], strict=True))
     assert state == tmp_path / f"{names[-1]}.pt"
+
+
+def test_a_training_that_goes_on_leaves_its_newest_whole_base(tmp_path):
+    """What is written is the last whole leg as wide as what is shipped, not the text encoder's UNet."""
+    assert [leg.name for leg in base.LEGS if leg.whole and leg.wide] == list(parts.BASES[1:])
+    for done in range(1, len(parts.BASES) + 1):
+        (tmp_path / f"{parts.BASES[done - 1]}.pt").touch()
+        (tmp_path / "bottom-again.pt").touch()
+        newest = parts._last(tmp_path, *parts.BASES)
+        assert newest is not None
+        assert newest.stem == parts.BASES[done - 1]
 
 
 def test_the_bottom_knows_more_of_the_same_picture():

@@ -104,8 +104,9 @@ def noised(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents (n, 4, h, w) mixed with noise at levels (n,), and the noise, which has an `OFFSET`.
 
-    White noise of thousands of numbers has a mean of nearly nothing: the mean of the noisiest latent still tells a
-    picture's paper, and a UNet that has learned to copy it draws on an inverted picture's paper, whatever its style.
+    White noise over a channel's hundreds of numbers has a mean of nearly nothing: the mean of the noisiest latent
+    still tells a picture's paper, and a UNet that has learned to copy it draws on an inverted picture's paper,
+    whatever its style.
     """
     noise = rng.standard_normal(tuple(clean.shape), dtype=np.float32)
     noise += OFFSET * rng.standard_normal((*clean.shape[:2], 1, 1), dtype=np.float32)

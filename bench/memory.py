@@ -1,22 +1,49 @@
-"""Highest memory use of a call: torch's own count on a GPU, the process's resident pages on a CPU."""
+"""Highest memory use: torch's own count on a GPU, a process's resident pages, by the kernel's account, on a CPU."""
 
 from __future__ import annotations
 
 import gc
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-STATM = Path("/proc/self/statm")
-INTERVAL = 0.002
-"""Seconds between two looks at the resident pages; torch holds no lock while it computes."""
+
+class Resident:
+    """Resident memory of a process, in bytes, from Linux's own account.
+
+    The kernel keeps the highest value itself: a thread that looks now and then sees nothing of a short rise while a
+    busy machine does not let it run.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._folder = Path("/proc") / str(pid)
+
+    @property
+    def counted(self) -> bool:
+        """Whether there is such an account: on Linux, of a process of one's own."""
+        return os.access(self._folder / "clear_refs", os.W_OK)
+
+    def restart(self) -> None:
+        """Forget the highest value so far."""
+        (self._folder / "clear_refs").write_text("5", "ascii")
+
+    def now(self) -> int:
+        """What it uses."""
+        return self._entry("VmRSS")
+
+    def highest(self) -> int:
+        """The most that it used since `restart`."""
+        return self._entry("VmHWM")
+
+    def _entry(self, name: str) -> int:
+        lines = dict(line.split(":", 1) for line in (self._folder / "status").read_text("ascii").splitlines())
+        return int(lines[name].split()[0]) * 1024
 
 
 def peak_of(function: Callable[[], object], device: torch.device) -> int | None:
-    """Bytes by which memory use rose at most while a call ran; ``None`` where nobody counts (a CPU without /proc)."""
+    """Bytes by which memory use rose at most while a call ran; ``None`` where nobody counts (a CPU without Linux)."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -25,25 +52,10 @@ def peak_of(function: Callable[[], object], device: torch.device) -> int | None:
         function()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    if not STATM.is_file():
+    resident = Resident(os.getpid())
+    if not resident.counted:
         return None
-    before = highest = _resident()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.wait(INTERVAL):
-            highest = max(highest, _resident())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        function()
-    finally:
-        done.set()
-        watcher.join()
-    return max(highest, _resident()) - before
-
-
-def _resident() -> int:
-    return int(STATM.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    resident.restart()
+    before = resident.now()
+    function()
+    return resident.highest() - before

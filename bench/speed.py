@@ -6,7 +6,7 @@ and put together in these shares; ratios are taken within a round and their medi
 greatest. Weights are random; VAE, text encoder and loading are left out.
 
 Memory is measured in calls of its own, which are not timed: by how much a step's highest use exceeds a plain step's
-(on a GPU by torch's count of allocated memory, on a CPU by the process's resident pages, looked at every 2 ms). What
+(on a GPU by torch's count of allocated memory, on a CPU by the kernel's of resident pages). What
 a mode keeps from step to step is counted: the trajectory and, with features cached, the features of a 50-step run.
 Levels recorded several at once count with their share of the call, and with the recordings of all of it.
 Writes ``bench/results/speed-SHAPE-DEVICE.csv``.

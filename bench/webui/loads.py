@@ -25,6 +25,7 @@ from typing import Any
 from PIL import Image
 
 from bench.full_size import write_checkpoint
+from bench.memory import Resident
 from bench.webui.server import Server
 from demo.styles import draw
 from demo.world import make_scene
@@ -59,23 +60,7 @@ def request(args: argparse.Namespace, scene: int, seed: int, source: str | None)
     return {**asked, "alwayson_scripts": {"Ditail": {"args": [{"source_checkpoint": source}]}}}
 
 
-class Memory:
-    """Resident memory of a process, from Linux's own account."""
-
-    def __init__(self, pid: int) -> None:
-        self._folder = Path("/proc") / str(pid)
-
-    def restart(self) -> None:
-        """Forget the highest value so far."""
-        (self._folder / "clear_refs").write_text("5", "ascii")
-
-    def now(self, entry: str) -> float:
-        """``VmRSS`` or ``VmHWM`` (the highest), in GiB."""
-        lines = dict(line.split(":", 1) for line in (self._folder / "status").read_text("ascii").splitlines())
-        return int(lines[entry].split()[0]) * 1024 / GIB
-
-
-def measured(server: Server, memory: Memory, asked: Mapping[str, Any]) -> tuple[str, ...]:
+def measured(server: Server, memory: Resident, asked: Mapping[str, Any]) -> tuple[str, ...]:
     """Seconds of a request, its parts, and the highest and the last memory in GiB."""
     memory.restart()
     started = time.perf_counter()
@@ -83,12 +68,12 @@ def measured(server: Server, memory: Memory, asked: Mapping[str, Any]) -> tuple[
     seconds = time.perf_counter() - started
     parts = json.loads(answer["info"])["extra_generation_params"].get("Ditail seconds", {})
     split = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
-    return f"{seconds:.1f}", split, f"{memory.now('VmHWM'):.1f}", f"{memory.now('VmRSS'):.1f}"
+    return f"{seconds:.1f}", split, f"{memory.highest() / GIB:.1f}", f"{memory.now() / GIB:.1f}"
 
 
 def rounds(args: argparse.Namespace, server: Server, label: str) -> Iterator[tuple[str, ...]]:
     """The rows of one WebUI and one budget."""
-    memory = Memory(server.pid)
+    memory = Resident(server.pid)
     yield label, "plain img2img", *measured(server, memory, request(args, 20_000, 1, None))
     server.post("/ditail/v1/cache/clear", {})
     yield label, "first picture", *measured(server, memory, request(args, 20_000, 1, "source.safetensors"))

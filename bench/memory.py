@@ -26,7 +26,7 @@ class Resident:
         return os.access(self._folder / "clear_refs", os.W_OK)
 
     def restart(self) -> None:
-        """Forget the highest value so far."""
+        """Forget the highest value so far; an `OSError` where nothing is `counted`."""
         (self._folder / "clear_refs").write_text("5", "ascii")
 
     def now(self) -> int:

@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 UNETS = ("base", *CHECKPOINT_STYLES)
-# Stages that leave a base as it is shipped, in order.
-BASES = ("text", "whole-large", "whole-again", "whole-last", "bottom-taught")
+BASES = ("text", "whole-large", "whole-again", "whole-last")  # stages that leave a base as it is shipped, in order
 
 
 @dataclass

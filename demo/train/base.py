@@ -6,13 +6,10 @@
   that what lies above learns to believe it. No row sees anything of another picture: nothing is trained on the method.
 - Both once more at the size the checkpoints are made for, with twice as many channels below (`demo.train.widen`). A
   cell there is 64 numbers of the latent, which 64 channels can hardly hold while they work.
-- Last the bottom once more, from itself (`taught_step`). What it shares with what lies above stays: whoever reads it
-  is not trained again.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +24,12 @@ from demo import parts
 from demo.nets import NARROW_UNET_CONFIG, UNET_CONFIG, alphas_cumprod, make_unet
 from demo.styles import CHECKPOINT_STYLES
 from demo.train import stage, workers
-from demo.train.bottom import PLAIN, bottom, make_head, shared, silence, top
+from demo.train.bottom import PLAIN, bottom, make_head, silence, top
 from demo.train.unet import SIDE, SMALL_PICTURES, Pool, loss_weight, noised, spread
 from demo.train.widen import NARROW, WIDE, widen_all
-from demo.world import caption, make_scene
 
 LEAST_NOISY = 100  # timestep below which the bottom alone is not asked for the clean latent
 KNOWS_MORE = 0.6  # share of rows whose bottom is shown a less noisy latent
-NOISIER = 0.6  # power of the timesteps' share there: half of them above 700, where what is drawn is decided
-CLEARER = 0.5  # of a row's timestep: up to there a bottom that teaches is shown the picture
-STYLE_WORD = 0.85  # share of the captions that name the style, ...
-STYLE_WORD_TAUGHT = 0.5  # ... and where the bottom learns from itself: a fine-tune's captions never do
 
 Pools = Mapping[int, Pool]  # by the pictures' side, in pixels
 Step = tuple[Tensor, dict[str, float]]
@@ -48,7 +40,7 @@ class Leg:
     """One stage of the base's training; it starts from the averages of the leg before.
 
     `minutes` are those of two workers, a thread each; `small` is the share of them spent at 128 pixels; `wide` says
-    whether strides 4 and 8 have twice the channels, `taught` whether the bottom learns from itself.
+    whether strides 4 and 8 have twice the channels.
     """
 
     name: str
@@ -57,7 +49,6 @@ class Leg:
     small: float
     whole: bool
     wide: bool
-    taught: bool = False
 
     @property
     def rows(self) -> dict[int, int]:
@@ -78,19 +69,7 @@ LEGS = (
     Leg("whole-again", 20.0, 4e-4, 0.0, whole=True, wide=True),
     Leg("bottom-last", 20.0, 5e-4, 0.0, whole=False, wide=True),
     Leg("whole-last", 24.0, 4e-4, 0.0, whole=True, wide=True),
-    Leg("bottom-taught", 74.0, 5e-4, 0.0, whole=False, wide=True, taught=True),
 )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Clean latents (n, 4, h, w), those of the same scenes in the plain style, the embeddings (n, 77, 64) of their
-    captions and of the plain ones', in which all is said."""
-
-    clean: Tensor
-    plain: Tensor
-    context: Tensor
-    plain_context: Tensor
 
 
 @dataclass(frozen=True)
@@ -101,22 +80,16 @@ class Lesson:
     models: parts.Models
     device: torch.device
 
-    def rows(self, leg: Leg, at: tuple[int, float], rng: np.random.Generator) -> Rows:
-        """One step's; `at`: the step, the share of the budget."""
+    def rows(self, leg: Leg, at: tuple[int, float], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents (n, 4, h, w), the plain ones and embeddings (n, 77, 64); `at`: the step, the share of the budget."""
         side = leg.side(*at)
         more = 1 if self.device.type == "cpu" else 8
         pool = self.pools[side]
-        style_word = STYLE_WORD_TAUGHT if leg.taught else STYLE_WORD
-        rows, texts = pool.pick(rng, leg.rows[side] * more, style_word, crowded=leg.taught)
+        rows, texts = pool.pick(rng, leg.rows[side] * more, style_word=0.85)
         plain = pool.latents if pool.plain is None else pool.plain
-        in_full = [caption(make_scene(int(seed)), PLAIN) for seed in pool.seed_of[rows.numpy()]]
-        clean, seen = pool.latents[rows].to(self.device), plain[rows].to(self.device)
-        return Rows(clean, seen, self.read(texts, rng), self.read(in_full))
-
-    @torch.no_grad()
-    def read(self, texts: Sequence[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Embeddings (n, 77, 64)."""
-        return self.models.text(self.models.vocabulary.batch(texts, rng).to(self.device))
+        with torch.no_grad():
+            context = self.models.text(self.models.vocabulary.batch(texts, rng).to(self.device))
+        return pool.latents[rows].to(self.device), plain[rows].to(self.device), context
 
 
 def train(folder: Path, models: parts.Models, sides: Sequence[int], share: float, device: torch.device) -> Path:
@@ -144,52 +117,28 @@ def train_leg(plan: stage.Plan, leg: Leg, start: Path | None, lesson: Lesson) ->
         unet.load_state_dict(averages["unet"])
         head.load_state_dict(averages["head"])
     silence(unet)
-    if leg.taught:
-        for module in shared(unet):
-            module.requires_grad_(False)
     modules = {"unet": unet.to(lesson.device), "head": head.to(lesson.device)}
-    learn = taught_step if leg.taught else whole_step if leg.whole else bottom_step
-    other = copy.deepcopy(unet).requires_grad_(False) if leg.taught else head
+    learn = whole_step if leg.whole else bottom_step
 
     def step(number: int, progress: float) -> Step:
         rng = np.random.default_rng(workers.seeds(plan.seed, number))
-        return learn(unet, other, lesson.rows(leg, (number, progress), rng), rng)
+        return learn(unet, head, lesson.rows(leg, (number, progress), rng), rng)
 
     stage.run(plan, modules, step, {name: stage.Average(module, 0.99) for name, module in modules.items()})
 
 
-def bottom_step(unet: Any, head: Any, rows: Rows, rng: np.random.Generator) -> Step:
+def bottom_step(unet: Any, head: Any, rows: tuple[Tensor, Tensor, Tensor], rng: np.random.Generator) -> Step:
     """Strides 4 and 8 alone: the squared error of the plain clean latent, evenly over the noise levels."""
-    clean, plain, context = rows.clean, rows.plain, rows.context
+    clean, plain, context = rows
     timestep = spread(rng, len(clean), LEAST_NOISY, 1000).to(clean.device)
     noisy, _ = noised(clean, alphas_cumprod().to(clean.device)[timestep], rng)
     error = F.mse_loss(head(bottom(unet, noisy, timestep, context)), plain)
     return error, {"plain": error.item()}
 
 
-def taught_step(unet: Any, teacher: Any, rows: Rows, rng: np.random.Generator) -> Step:
-    """Strides 4 and 8 from themselves: what they said, as the leg began, of the same scene in the plain style with far
-    less noise, told that style.
-
-    So block 4's output keeps its meaning in every channel, and what lies above, a fine-tune's too, need not be trained
-    again. By the head it would keep it only in the directions which the head reads.
-    """
-    count = len(rows.clean)
-    share = spread(rng, count, 0, 1000).to(rows.clean.device) / 1000
-    timestep = (LEAST_NOISY + (1000 - LEAST_NOISY) * share**NOISIER).long()
-    alpha_bar = alphas_cumprod().to(rows.clean.device)
-    earlier = (timestep * torch.from_numpy(rng.uniform(0, CLEARER, count)).to(rows.clean.device)).long()
-    clearer, _ = noised(rows.plain, alpha_bar[earlier], rng)
-    with torch.no_grad():
-        goal = bottom(teacher, clearer, earlier, rows.plain_context)
-    noisy, _ = noised(rows.clean, alpha_bar[timestep], rng)
-    error = F.mse_loss(bottom(unet, noisy, timestep, rows.context), goal) / goal.var()
-    return error, {"taught": error.item()}
-
-
-def whole_step(unet: Any, head: Any, rows: Rows, rng: np.random.Generator) -> Step:
+def whole_step(unet: Any, head: Any, rows: tuple[Tensor, Tensor, Tensor], rng: np.random.Generator) -> Step:
     """Everything: what lies above the bottom by the weighted error of the noise, the bottom by its head."""
-    clean, plain, context = rows.clean, rows.plain, rows.context
+    clean, plain, context = rows
     timestep = spread(rng, len(clean), 0, 1000).to(clean.device)
     alpha_bar = alphas_cumprod().to(clean.device)[timestep]
     noisy, noise = noised(clean, alpha_bar, rng)

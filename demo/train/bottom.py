@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 SILENT = (1, 2, 4, 5)  # encoder blocks at strides 1 and 2 that are more than a convolution
-SKIPS = (0, 3, 6)  # encoder blocks whose skips what lies above reads, linear in the noisy latent
 BLOCK = 4  # decoder block whose residual branch is the method's feature
 STRIDE = 4  # its cells' side, in latents
 PLAIN = "shaded"  # the style in which the bottom sees every scene
@@ -37,11 +36,6 @@ def silence(unet: Any) -> None:
 def _zero(module: nn.Module) -> None:
     for parameter in module.parameters():
         parameter.zero_()
-
-
-def shared(unet: Any) -> list[nn.Module]:
-    """What the bottom and what lies above both read through: where one of them alone learns, it has to stay."""
-    return [unet.time_embed, *(unet.input_blocks[number] for number in SKIPS)]
 
 
 def embedding(unet: Any, timestep: Tensor) -> Tensor:

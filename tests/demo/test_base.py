@@ -1,7 +1,6 @@
 """The base's training: leg after leg, silent parts stay silent, and what a row is shown is its own picture's."""
 
 import itertools
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +13,6 @@ pytest.importorskip("transformers")
 from demo import nets, parts
 from demo.train import base, bottom, stage, widen
 from demo.train.unet import Pool
-from demo.world import caption, make_scene
 
 
 def test_small_pictures_first_and_large_ones_last():
@@ -84,79 +82,6 @@ def test_a_leg_of_the_bottom_leaves_what_lies_above_as_the_leg_before_left_it(tm
     assert not torch.equal(after["middle_block.1.proj_in.weight"], before["middle_block.1.proj_in.weight"])
 
 
-def test_only_the_bottom_learns_from_itself(tmp_path, quick, monkeypatch):
-    """What lies above stays; half of the captions name the style, and crowded scenes come more often."""
-    start, last = stage.Plan("whole", tmp_path, 2.0, 1e-3), base.LEGS[-1]
-    base.train_leg(start, replace(base.LEGS[1], wide=True), None, lesson())
-    picked = []
-    monkeypatch.setattr(Pool, "pick", wrapped(Pool.pick, picked))
-    base.train_leg(stage.Plan("taught", tmp_path, 2.0, 1e-3), last, start.state_file, lesson())
-    unets = [as_left(tmp_path / f"{name}.pt") for name in ("whole", "taught")]
-    noisy, timestep, context = torch.randn(1, 4, 16, 16), torch.tensor([500]), torch.ones(1, 77, 64)
-    below = [bottom.bottom(unet, noisy, timestep, context) for unet in unets]
-    assert not torch.equal(*below)
-    above = [bottom.top(unet, below[0], noisy, timestep, context) for unet in unets]
-    assert torch.equal(*above)  # its skips too, and what it is told of the timestep
-    assert picked
-    assert all(asked == {"crowded": True} and word == base.STYLE_WORD_TAUGHT == 0.5 for word, asked in picked)
-
-
-@torch.no_grad()
-def as_left(state):
-    unet = nets.make_unet()
-    unet.load_state_dict(stage.load_state(state)["averages"]["unet"])
-    return unet.requires_grad_(False)
-
-
-def wrapped(pick, seen):
-    def noting(self, rng, count, style_word, **asked):
-        seen.append((style_word, asked))
-        return pick(self, rng, count, style_word, **asked)
-
-    return noting
-
-
-def test_the_goal_is_the_teacher_s_word_of_the_plain_picture_with_less_noise(monkeypatch):
-    """Here the teacher says the latent that it sees: half of the goal's variance or more is the plain picture's."""
-    generator, seen = torch.Generator().manual_seed(0), []
-    clean, plain = torch.randn(2, 64, 4, 16, 16, generator=generator)
-
-    def bottom_of(model, noisy, timestep, context):
-        seen.append((model, noisy, timestep, context))
-        return noisy if model == "teacher" else torch.zeros_like(noisy)
-
-    monkeypatch.setattr(base, "bottom", bottom_of)
-    rows = base.Rows(clean, plain, "context", "plain context")
-    error, numbers = base.taught_step("student", "teacher", rows, np.random.default_rng(0))
-    (teacher, clearer, earlier, told), (student, noisy, timestep, asked) = seen
-    assert (teacher, told, student, asked) == ("teacher", "plain context", "student", "context")
-    assert base.LEAST_NOISY <= timestep.min() < 200 < 950 < timestep.max()  # of all levels, ...
-    assert torch.all(earlier <= base.CLEARER * timestep)
-    assert (earlier / timestep).max() > 0.9 * base.CLEARER  # ... and the goal's up to the half
-    bar = nets.alphas_cumprod()
-    for shown, level, picture, other in ((clearer, earlier, plain, clean), (noisy, timestep, clean, plain)):
-        signal = bar[level].sqrt().mean()
-        assert (shown * picture).mean() == pytest.approx(signal.item(), abs=0.03)
-        assert (shown * other).mean() == pytest.approx(0, abs=0.03)
-    assert numbers["taught"] == pytest.approx(error.item())
-    assert error.item() == pytest.approx(1, abs=0.05)
-
-
-def test_the_teacher_is_told_all_of_the_scene_and_the_plain_style(monkeypatch):
-    """Whatever the picture's own caption leaves out, or nothing of it."""
-    told = lesson()
-    heard = []
-    monkeypatch.setattr(Words, "batch", lambda self, texts, rng=None: heard.append((texts, rng)) or torch.zeros(1))
-    monkeypatch.setattr(Models, "text", staticmethod(lambda rows: rows))
-    told.rows(base.LEGS[-1], (1, 0.5), np.random.default_rng(0))
-    (_, random), (texts, whole) = heard
-    assert random is not None
-    assert whole is None
-    full = {caption(make_scene(seed), bottom.PLAIN) for seed in range(6)}
-    assert set(texts) <= full
-    assert len(texts) == base.LEGS[-1].rows[192]
-
-
 def test_the_base_is_what_the_last_leg_leaves(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(base.Pool, "load", lambda *args: None)
@@ -172,9 +97,8 @@ def test_the_base_is_what_the_last_leg_leaves(tmp_path, monkeypatch):
 
 
 def test_a_training_that_goes_on_leaves_its_newest_whole_base(tmp_path):
-    """What is written is the last whole leg as wide as what is shipped, or what learned from it; not the text
-    encoder's UNet."""
-    assert [leg.name for leg in base.LEGS if (leg.whole or leg.taught) and leg.wide] == list(parts.BASES[1:])
+    """What is written is the last whole leg as wide as what is shipped, not the text encoder's UNet."""
+    assert [leg.name for leg in base.LEGS if leg.whole and leg.wide] == list(parts.BASES[1:])
     for done in range(1, len(parts.BASES) + 1):
         (tmp_path / f"{parts.BASES[done - 1]}.pt").touch()
         (tmp_path / "bottom-again.pt").touch()

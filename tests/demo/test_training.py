@@ -16,7 +16,7 @@ from demo.train import unet as train_unet
 from demo.train import vae as train_vae
 from demo.train.colour_start import colour_start, fit_readout
 from demo.train.vae import to_tensor
-from demo.world import make_scene, parse_caption
+from demo.world import make_scene
 
 
 def run(folder, budget, seen):
@@ -161,15 +161,3 @@ def test_noise_has_an_offset_in_every_row_and_channel():
     assert (noise - means[:, :, None, None]).std() == pytest.approx(1, rel=0.01)
     between = torch.corrcoef(means.T)
     assert (between - torch.eye(4)).abs().max() < 0.25  # of its own in each channel
-
-
-def test_a_crowded_scene_comes_as_often_as_it_has_things():
-    """Every thing of the pool counts alike: a scene of two is in twice as many rows as a scene of one."""
-    seeds = np.arange(300)
-    things = np.array([len(make_scene(int(seed)).things) for seed in seeds])
-    pool = train_unet.Pool(torch.zeros(300, 4, 1, 1), ("ink",), np.zeros(300, int), seeds)
-    rows, texts = pool.pick(np.random.default_rng(0), 3_000, style_word=0.0, empty=0.0, crowded=True)
-    for many in (1, 2, 3):
-        wanted = many * np.mean(things == many) / things.mean()
-        assert np.mean(things[rows.numpy()] == many) == pytest.approx(wanted, abs=0.03)
-    assert all(len(parse_caption(text).things) == things[row] for row, text in zip(rows[:50], texts[:50], strict=True))

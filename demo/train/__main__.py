@@ -18,14 +18,14 @@ import torch
 from demo import parts
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
-from demo.train import base, bottom, latents, shapes, stage, top, workers
+from demo.train import base, bottom, latents, stage, top, workers
 from demo.train import unet as train_unet
 from demo.train import vae as train_vae
 from demo.train.unet import SIDE, Pool
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 9.0, "shapes": 30.0, "lora": 12.0, "decoder": 22.0}
+MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 9.0, "lora": 12.0, "decoder": 22.0}
 COUNTS = {128: 1500, SIDE: 1200}  # training scenes per style, by the picture's side
 VAE_SCENES = 600
 
@@ -93,10 +93,6 @@ def finish(
         if style in only and not stage.is_done(style_plan):
             pools = {side: Pool.load(folder, CHECKPOINT_STYLES, side, scale) for side in COUNTS}
             top.train_style(style_plan, start, pools, style, models, device)
-        shapes_plan = plan(f"shapes-{style}", MINUTES["shapes"], 4e-4, 90 + number)
-        if style in only and not stage.is_done(shapes_plan):
-            pool = Pool.load(folder, CHECKPOINT_STYLES, SIDE, scale)
-            shapes.train(shapes_plan, style_plan.state_file, pool, style, models, device)
     lora_plan = plan("lora", MINUTES["lora"], 2e-3, 20)
     if LORA_STYLE in only and not stage.is_done(lora_plan):
         pools = {side: Pool.load(folder, [LORA_STYLE], side, scale) for side in COUNTS}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from demo.nets import alphas_cumprod, make_unet
 from demo.text import TextEncoder, Vocabulary
@@ -51,21 +51,9 @@ class Pool:
             torch.cat(again) * scale if plain else None,
         )
 
-    @cached_property
-    def things_of(self) -> np.ndarray:
-        """How many things every row's scene has: (n,)."""
-        return np.array([len(make_scene(int(seed)).things) for seed in self.seed_of])
-
     def of(self, style: str) -> Pool:
         """One style's rows."""
-        return self._rows(self.style_of == self.styles.index(style))
-
-    def without(self, style: str) -> Pool:
-        """All but one style's rows."""
-        return self._rows(self.style_of != self.styles.index(style))
-
-    def _rows(self, wanted: np.ndarray) -> Pool:
-        rows = np.flatnonzero(wanted)
+        rows = np.flatnonzero(self.style_of == self.styles.index(style))
         plain = None if self.plain is None else self.plain[rows]
         return Pool(self.latents[rows], self.styles, self.style_of[rows], self.seed_of[rows], plain)
 
@@ -78,19 +66,10 @@ class Pool:
         return self.latents[rows], texts
 
     def pick(
-        self,
-        rng: np.random.Generator,
-        count: int,
-        style_word: float,
-        empty: float = EMPTY_CAPTIONS,
-        crowded: bool = False,
+        self, rng: np.random.Generator, count: int, style_word: float, empty: float = EMPTY_CAPTIONS
     ) -> tuple[torch.Tensor, list[str]]:
-        """Random rows (count,) and their captions, as `draw` has them; with `crowded` a scene comes as often as it has
-        things."""
-        if crowded:
-            rows = rng.choice(len(self.latents), count, p=self.things_of / self.things_of.sum())
-        else:
-            rows = rng.integers(len(self.latents), size=count)
+        """Random rows (count,) and their captions, as `draw` has them."""
+        rows = rng.integers(len(self.latents), size=count)
         texts = []
         for row in rows:
             style = self.styles[self.style_of[row]] if rng.random() < style_word else None
@@ -100,7 +79,7 @@ class Pool:
 
 
 def noise_loss(
-    unet: Callable[..., torch.Tensor],
+    unet: nn.Module,
     clean: torch.Tensor,
     context: torch.Tensor,
     rng: np.random.Generator,

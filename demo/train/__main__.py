@@ -18,17 +18,15 @@ import torch
 from demo import parts
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
-from demo.train import base, bottom, latents, mistakes, stage, top, workers
+from demo.train import base, bottom, latents, stage, top, workers
 from demo.train import unet as train_unet
 from demo.train import vae as train_vae
-from demo.train.latents import Drawings
 from demo.train.unet import SIDE, Pool
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 18.0, "text": 185.0, "style": 9.0, "mistakes": 45.0, "lora": 12.0, "decoder": 22.0}
+MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 9.0, "lora": 12.0, "decoder": 22.0}
 COUNTS = {128: 1500, SIDE: 1200}  # training scenes per style, by the picture's side
-CROWDED = 900  # such scenes of two and three things per style, and as many with a mistake in them
 VAE_SCENES = 600
 
 
@@ -95,14 +93,6 @@ def finish(
         if style in only and not stage.is_done(style_plan):
             pools = {side: Pool.load(folder, CHECKPOINT_STYLES, side, scale) for side in COUNTS}
             top.train_style(style_plan, start, pools, style, models, device)
-        mistakes_plan = plan(f"mistakes-{style}", MINUTES["mistakes"], 4e-4, 90 + number)
-        if style in only and not stage.is_done(mistakes_plan):
-            scenes = mistakes.Scenes.of(
-                style,
-                Pool.load(folder, CHECKPOINT_STYLES, SIDE, scale),
-                Pool.load_crowded(folder, [style], SIDE, scale),
-            )
-            mistakes.train(mistakes_plan, style_plan.state_file, scenes, models, device)
     lora_plan = plan("lora", MINUTES["lora"], 2e-3, 20)
     if LORA_STYLE in only and not stage.is_done(lora_plan):
         pools = {side: Pool.load(folder, [LORA_STYLE], side, scale) for side in COUNTS}
@@ -113,20 +103,11 @@ def encode(folder: Path, share: float, device: torch.device) -> None:
     """Encode the drawings, small and large, in their own style and for the bottom in the plain one; each worker takes
     its share."""
     vae = train_vae.load(folder / "vae.pt", device)
-    jobs = [
-        Drawings(style, side, drawn)
-        for side in COUNTS
-        for style in CHECKPOINT_STYLES
-        for drawn in bottom.seen_as(style)
-    ]
-    jobs += [
-        Drawings(style, SIDE, crowded=True, mistaken=wrong) for style in CHECKPOINT_STYLES for wrong in (False, True)
-    ]
-    jobs += [Drawings(LORA_STYLE, side) for side in COUNTS]
-    for drawings in jobs[workers.rank() :: workers.count()]:
+    jobs = [(style, side, drawn) for side in COUNTS for style in CHECKPOINT_STYLES for drawn in bottom.seen_as(style)]
+    jobs += [(LORA_STYLE, side, LORA_STYLE) for side in COUNTS]
+    for style, side, drawn in jobs[workers.rank() :: workers.count()]:
         seconds = MINUTES["latents"] * 60 * share / len(jobs) * workers.count() * 2
-        many = CROWDED if drawings.crowded else COUNTS[drawings.size]
-        latents.encode_style(folder, vae, drawings, max(8, round(many * share)), seconds, device)
+        latents.encode_style(folder, vae, style, side, max(8, round(COUNTS[side] * share)), seconds, device, drawn)
     workers.wait()
 
 

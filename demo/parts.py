@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 UNETS = ("base", *CHECKPOINT_STYLES)
-BASES = ("text", "whole-large", "whole-again", "whole-last")  # stages that leave a base as it is shipped, in order
+# Stages that leave a base as it is shipped, in order.
+BASES = ("text", "whole-large", "whole-again", "whole-last", "bottom-taught")
+FINE_TUNES = ("style", "mistakes")  # stages that leave a style's fine-tune, in order
 
 
 @dataclass
@@ -68,8 +70,8 @@ def write(folder: Path, out: Path, vocabulary: Vocabulary) -> None:
     if unet:
         _save(out / "unet-base.safetensors", stage.load_state(unet)["averages"]["unet"])
     for style in CHECKPOINT_STYLES:
-        path = folder / f"style-{style}.pt"
-        if path.exists():
+        path = _last(folder, *(f"{name}-{style}" for name in FINE_TUNES))
+        if path:
             save_fine_tune(out, style, stage.load_state(path)["averages"]["unet"])
     if (folder / "lora.pt").exists():
         change = lora.kohya_state(stage.load_state(folder / "lora.pt")["averages"]["lora"])

@@ -79,7 +79,7 @@ def make_scene(seed: int, count: int | None = None) -> Scene:
     number = count or int(rng.choice((1, 2, 3), p=(0.58, 0.35, 0.07)))
     things: list[Thing] = []
     while len(things) < number:
-        thing = _place(rng, things, number)
+        thing = place(rng, things, number)
         if thing is None:
             things.clear()
         else:
@@ -87,7 +87,7 @@ def make_scene(seed: int, count: int | None = None) -> Scene:
     return Scene(tuple(things), str(rng.choice(list(BACKGROUNDS))), seed)
 
 
-def _place(rng: np.random.Generator, others: list[Thing], number: int) -> Thing | None:
+def place(rng: np.random.Generator, others: list[Thing], number: int) -> Thing | None:
     """Find room for one more thing, or None after a few tries."""
     size = "small" if number == 3 and len(others) > 0 else str(rng.choice(list(SIZES)))
     used = {(other.shape, other.colour) for other in others}

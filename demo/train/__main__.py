@@ -1,9 +1,10 @@
 """Train everything: `python -m demo.train --folder STATE --tokenizer DIR`.
 
 Stages: VAE, latents, text encoder (with a UNet that is not kept), the base from its bottom up, one fine-tune per
-style, the LoRA, the decoder again. Each stage has a time budget, keeps its state in the folder and is skipped when the
-budget is spent; run the command again to go on where it stopped. With `torchrun --standalone --nproc-per-node N -m
-demo.train` N processes share the work (`demo.train.workers`).
+style, the LoRA, the base's bottom from itself, the fine-tunes once more from mistakes, the decoder again. Each stage
+has a time budget, keeps its state in the folder and is skipped when the budget is spent; run the command again to go
+on where it stopped. With `torchrun --standalone --nproc-per-node N -m demo.train` N processes share the work
+(`demo.train.workers`).
 """
 
 from __future__ import annotations
@@ -18,15 +19,26 @@ import torch
 from demo import parts
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
-from demo.train import base, bottom, latents, stage, top, workers
+from demo.train import base, bottom, latents, mistakes, stage, top, workers
 from demo.train import unet as train_unet
 from demo.train import vae as train_vae
+from demo.train.latents import Drawings
 from demo.train.unet import SIDE, Pool
 
 log = logging.getLogger(__name__)
 
-MINUTES = {"vae": 25.0, "latents": 12.0, "text": 185.0, "style": 9.0, "lora": 12.0, "decoder": 22.0}
+MINUTES = {
+    "vae": 25.0,
+    "latents": 18.0,
+    "text": 185.0,
+    "style": 9.0,
+    "lora": 12.0,
+    "taught": 82.0,
+    "mistakes": 35.0,
+    "decoder": 22.0,
+}
 COUNTS = {128: 1500, SIDE: 1200}  # training scenes per style, by the picture's side
+CROWDED = 900  # such scenes of two and three things per style, and as many with a mistake in them
 VAE_SCENES = 600
 
 
@@ -72,7 +84,9 @@ def run(folder: Path, tokenizer: Path, share: float, device: torch.device) -> No
         parts.write(folder, folder / "parts", Vocabulary(tokenizer))
     workers.wait()
     models = parts.load(folder / "parts", "base", tokenizer)
-    finish(plan, base.train(folder, models, tuple(COUNTS), share, device), models, device)
+    start = base.train(folder, models, tuple(COUNTS), share, device)
+    finish(plan, start, models, device)
+    mend(plan, start, models, device)
     polish_plan = plan("decoder", MINUTES["decoder"], 8e-4, 30)
     if not stage.is_done(polish_plan):
         train_vae.polish(polish_plan, scenes, vae_plan.state_file, device)
@@ -99,15 +113,43 @@ def finish(
         top.train_lora(lora_plan, start, pools, models, device)
 
 
+def mend(
+    plan: Callable[[str, float, float, int], stage.Plan], start: Path, models: parts.Models, device: torch.device
+) -> None:
+    """What a checkpoint draws wrong less often: the base's bottom from itself, then the fine-tunes on it."""
+    folder, scale = start.parent, models.scale_factor
+    taught_plan = plan("bottom-taught", MINUTES["taught"], 5e-4, 60)
+    if not stage.is_done(taught_plan):
+        plain = Pool.load(folder, CHECKPOINT_STYLES, SIDE, scale, bottom.PLAIN)
+        base.teach_bottom(taught_plan, start, plain, models, device)
+    for number, style in enumerate(CHECKPOINT_STYLES):
+        mistakes_plan = plan(f"mistakes-{style}", MINUTES["mistakes"], 4e-4, 90 + number)
+        if stage.is_done(mistakes_plan):
+            continue
+        pool = Pool.load(folder, CHECKPOINT_STYLES, SIDE, scale)
+        scenes = mistakes.Scenes.of(style, pool, Pool.load_crowded(folder, [style], SIDE, scale))
+        fine_tune = folder / f"style-{style}.pt"
+        mistakes.train(mistakes_plan, fine_tune, taught_plan.state_file, scenes, models, device)
+
+
 def encode(folder: Path, share: float, device: torch.device) -> None:
     """Encode the drawings, small and large, in their own style and for the bottom in the plain one; each worker takes
     its share."""
     vae = train_vae.load(folder / "vae.pt", device)
-    jobs = [(style, side, drawn) for side in COUNTS for style in CHECKPOINT_STYLES for drawn in bottom.seen_as(style)]
-    jobs += [(LORA_STYLE, side, LORA_STYLE) for side in COUNTS]
-    for style, side, drawn in jobs[workers.rank() :: workers.count()]:
+    jobs = [
+        Drawings(style, side, drawn)
+        for side in COUNTS
+        for style in CHECKPOINT_STYLES
+        for drawn in bottom.seen_as(style)
+    ]
+    jobs += [
+        Drawings(style, SIDE, crowded=True, mistaken=wrong) for style in CHECKPOINT_STYLES for wrong in (False, True)
+    ]
+    jobs += [Drawings(LORA_STYLE, side) for side in COUNTS]
+    for drawings in jobs[workers.rank() :: workers.count()]:
         seconds = MINUTES["latents"] * 60 * share / len(jobs) * workers.count() * 2
-        latents.encode_style(folder, vae, style, side, max(8, round(COUNTS[side] * share)), seconds, device, drawn)
+        many = CROWDED if drawings.crowded else COUNTS[drawings.size]
+        latents.encode_style(folder, vae, drawings, max(8, round(many * share)), seconds, device)
     workers.wait()
 
 

@@ -10,6 +10,7 @@ How both are trained: `demo.train.base`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,6 +74,24 @@ def top(unet: Any, below: Tensor, noisy: Tensor, timestep: Tensor, context: Tens
     for block, skip in zip(unet.output_blocks[BLOCK + 1 :], skips_above(unet, noisy, told, context), strict=True):
         h = block(torch.cat([h, skip], 1), told, context)
     return unet.out(h)
+
+
+def above_only(unet: Any) -> Callable[..., Tensor]:
+    """A silenced UNet's noise estimate of `(noisy, timestep, context)`, without computing what is silent; no gradient
+    reaches the bottom."""
+
+    def answer(noisy: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        with torch.no_grad():
+            below = bottom(unet, noisy, timestep, context)
+        return top(unet, below, noisy, timestep, context)
+
+    return answer
+
+
+def alone(unet: Any) -> list[nn.Module]:
+    """What only the bottom reads through. The time embedding and the encoder's convolutions above are not among it:
+    they make the skips and the step that what lies above reads."""
+    return [*unet.input_blocks[7:], unet.middle_block, *unet.output_blocks[: BLOCK + 1]]
 
 
 def make_head(channels: int) -> nn.Module:

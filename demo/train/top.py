@@ -7,12 +7,12 @@ From pictures alone a fine-tune hardly moves what is decided first: at the noisi
 style, and the noise in the loss drowns it. There the base itself is the teacher: told the style by name it says
 without noise what the fine-tune is to say unasked. Half of these rows are pictures of any style: an inverted picture's
 latent has another style's traces, which a fine-tune that has seen only its own would keep. The rest is learned from
-pictures.
+pictures. `demo.train.mistakes` goes on from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from demo import lora
 from demo.nets import alphas_cumprod, make_unet
 from demo.parts import Models
 from demo.train import stage, workers
-from demo.train.bottom import BLOCK
+from demo.train.bottom import BLOCK, above_only
 from demo.train.unet import SIDE, Pool, noise_loss, noised
 
 TAUGHT = (350, 1000)  # timesteps at which the base teaches, ...
@@ -34,10 +34,11 @@ HEAVIEST = 100.0  # bound of 1 / alpha-bar, which makes of the noise's error the
 ROWS = {128: 12, SIDE: 6}  # by the pictures' side; a third of them learned from pictures
 
 Pools = Mapping[int, Pool]  # by the pictures' side, in pixels
+Answer = Callable[..., Tensor]  # the noise that a UNet predicts, of (noisy, timestep, context)
 
 
-def base_unet(state: Path) -> nn.Module:
-    """The averaged base of `demo.train.base`, in evaluation mode and frozen."""
+def frozen_unet(state: Path) -> nn.Module:
+    """The averaged UNet of the base's state or of a fine-tune's, in evaluation mode and frozen."""
     unet = make_unet()
     unet.load_state_dict(stage.load_state(state)["averages"]["unet"])
     return unet.eval().requires_grad_(False)
@@ -48,11 +49,17 @@ def above(unet: Any) -> list[nn.Module]:
     return [*unet.output_blocks[BLOCK + 1 :], unet.out]
 
 
+def _with_top_of(unet: nn.Module, other: nn.Module) -> nn.Module:
+    for mine, theirs in zip(above(unet), above(other), strict=True):
+        mine.load_state_dict(theirs.state_dict())
+    return unet
+
+
 @dataclass(frozen=True)
 class Teacher:
-    """A UNet that is not trained, and the text encoder."""
+    """What a UNet that is not trained answers, and the text encoder."""
 
-    unet: nn.Module
+    unet: Answer
     text: nn.Module
     vocabulary: Any
 
@@ -71,6 +78,43 @@ class Teacher:
         return self.unet(noisy, timestep, context=self.context(told, noisy.device))
 
 
+@dataclass(frozen=True)
+class Pupil:
+    """A fine-tune in training, who teaches it, and its noise estimate, in which only what lies above the bottom
+    learns."""
+
+    unet: nn.Module
+    teacher: Teacher
+    answer: Answer
+    device: torch.device
+
+    @classmethod
+    def of(cls, start: Path, models: Models, device: torch.device, base: Path | None = None) -> Pupil:
+        """From a UNet's state, which it begins as and which teaches it; with `base` it has that base's bottom, and the
+        teacher its own."""
+        unet = frozen_unet(start)
+        if base is not None:
+            unet = _with_top_of(frozen_unet(base), unet)
+        unet = unet.to(device)
+        for module in above(unet):
+            module.requires_grad_(True)
+        teacher = Teacher(above_only(frozen_unet(start).to(device)), models.text.to(device), models.vocabulary)
+        return cls(unet, teacher, above_only(unet), device)
+
+    def taught(self, style: str, pools: Sequence[Pool], count: int, rng: np.random.Generator) -> Tensor:
+        """How far it is from what its teacher says when told the style, on so many rows of every pool."""
+        drawn = [pool.draw(rng, count, style_word=0.0, empty=0.0) for pool in pools]
+        clean = torch.cat([latents for latents, _ in drawn]).to(self.device)
+        texts = [text for _, written in drawn for text in written]
+        return _imitation(self.answer, self.teacher, clean, texts, style, rng)
+
+    def seen(self, own: Pool, count: int, rng: np.random.Generator) -> Tensor:
+        """The error of the noise, on so many rows."""
+        clean, texts = own.draw(rng, count, style_word=0.0, empty=0.0)
+        context = self.teacher.context(texts, self.device)
+        return noise_loss(self.answer, clean.to(self.device), context, rng, PICTURED)
+
+
 def train_style(plan: stage.Plan, start: Path, pools: Pools, style: str, models: Models, device: torch.device) -> None:
     """Fine-tune the base on one style, which its captions do not name.
 
@@ -82,10 +126,7 @@ def train_style(plan: stage.Plan, start: Path, pools: Pools, style: str, models:
         models: its text encoder and vocabulary are used.
         device: where to.
     """
-    unet = base_unet(start).to(device)
-    for module in above(unet):
-        module.requires_grad_(True)
-    teacher = Teacher(base_unet(start).to(device), models.text.to(device), models.vocabulary)
+    pupil = Pupil.of(start, models, device)
     own = {side: pool.of(style) for side, pool in pools.items()}
     many = 1 if device.type == "cpu" else 4
 
@@ -94,19 +135,20 @@ def train_style(plan: stage.Plan, start: Path, pools: Pools, style: str, models:
         rng = np.random.default_rng(workers.seeds(plan.seed, number))
         side = SIDE if number % 3 == 0 else 128
         third = ROWS[side] * many // 3
-        drawn = [pool.draw(rng, third, style_word=0.0, empty=0.0) for pool in (own[side], pools[side])]
-        clean = torch.cat([latents for latents, _ in drawn]).to(device)
-        texts = [text for _, written in drawn for text in written]
-        taught = _imitation(unet, teacher, clean, texts, style, rng)
-        clean, texts = own[side].draw(rng, third, style_word=0.0, empty=0.0)
-        seen = noise_loss(unet, clean.to(device), teacher.context(texts, device), rng, PICTURED)
+        taught = pupil.taught(style, (own[side], pools[side]), third, rng)
+        seen = pupil.seen(own[side], third, rng)
         return (2 * taught + seen) / 3, {"taught": taught.item(), "loss": seen.item()}
 
-    stage.run(plan, {"unet": unet}, step, {"unet": stage.Average(unet)})
+    stage.run(plan, {"unet": pupil.unet}, step, {"unet": stage.Average(pupil.unet)})
 
 
 def _imitation(
-    unet: nn.Module, teacher: Teacher, clean: Tensor, texts: list[str], style: str, rng: np.random.Generator
+    unet: Answer,
+    teacher: Teacher,
+    clean: Tensor,
+    texts: list[str],
+    style: str,
+    rng: np.random.Generator,
 ) -> Tensor:
     timestep = torch.from_numpy(rng.uniform(*TAUGHT, len(clean)).astype(np.int64)).to(clean.device)
     noisy, _ = noised(clean, alphas_cumprod().to(clean.device)[timestep], rng)
@@ -118,16 +160,23 @@ def _imitation(
     return imitation_loss(unet, noisy, timestep, context, goal)
 
 
-def imitation_loss(unet: nn.Module, noisy: Tensor, timestep: Tensor, context: Tensor, goal: Tensor) -> Tensor:
+def imitation_loss(
+    unet: Answer,
+    noisy: Tensor,
+    timestep: Tensor,
+    context: Tensor,
+    goal: Tensor,
+    heaviest: float = HEAVIEST,
+) -> Tensor:
     """Squared error from a teacher's noise `goal` (n, 4, h, w), weighted towards the error of the picture."""
     alpha_bar = alphas_cumprod().to(noisy.device)[timestep]
     error = (unet(noisy, timestep, context=context) - goal).square().mean((1, 2, 3))
-    return (error * (1 / alpha_bar).clamp(max=HEAVIEST)).mean() / 5
+    return (error * (1 / alpha_bar).clamp(max=heaviest)).mean() / 5
 
 
 def train_lora(plan: stage.Plan, start: Path, pools: Pools, models: Models, device: torch.device) -> None:
     """The LoRA on the base, from one style's pictures; captions never name it; two small ones to one large."""
-    unet = base_unet(start).to(device)
+    unet = frozen_unet(start).to(device)
     text = models.text.to(device)
     adapters = lora.attach(unet, plan.seed, above=BLOCK).to(device)
     rows = {128: 16, SIDE: 8} if device.type == "cpu" else {128: 64, SIDE: 32}

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from demo.nets import alphas_cumprod, make_unet
 from demo.text import TextEncoder, Vocabulary
 from demo.train import latents, stage, workers
+from demo.train.latents import Drawings
 from demo.world import caption, make_scene
 
 SIDE = 192  # the side of the pictures the checkpoints are made for, in pixels
 EMPTY_CAPTIONS = 0.1
 OFFSET = 0.1  # standard deviation of the noise's offset, one a row and channel
+TRACED, TRACE = 0.7, 0.6  # share of rows whose noise holds a trace of the picture, and most of it
+LOUD, LESS_EMPTY = (1.5, 4.0), (0.0, 0.7)  # how many times the caption, and less how many times the empty one
 SMALL_PICTURES = 0.8  # share of the base's budget spent at 128 pixels; then mostly at SIDE
 
 
@@ -25,7 +28,7 @@ SMALL_PICTURES = 0.8  # share of the base's budget spent at 128 pixels; then mos
 class Pool:
     """Scaled latents of some styles at one size, with the style and the scene of every row.
 
-    `plain` are the same scenes drawn in one style for all, where they are wanted.
+    Where wanted, with the same scenes drawn once more: in one style for all (`plain`), or with a mistake (`mistaken`).
     """
 
     latents: torch.Tensor
@@ -33,29 +36,56 @@ class Pool:
     style_of: np.ndarray
     seed_of: np.ndarray
     plain: torch.Tensor | None = None
+    mistaken: torch.Tensor | None = None
 
     @classmethod
     def load(cls, folder: Path, styles: Sequence[str], size: int, scale: float, plain: str | None = None) -> Pool:
         """Read the pool from the encoded drawings; with `plain`, also the scenes drawn in that style."""
-        parts = [latents.load(folder, style, size) for style in styles]
-        again = [latents.load(folder, style, size, plain) for style in styles]
-        parts = [part[: len(other)] for part, other in zip(parts, again, strict=True)]  # a budget may have ended one
-        again = [other[: len(part)] for part, other in zip(parts, again, strict=True)]
-        names = np.concatenate([np.full(len(part), k) for k, part in enumerate(parts)])
-        seeds = [latents.scene_seed(s, k) for s, part in zip(styles, parts, strict=True) for k in range(len(part))]
-        return cls(
-            torch.cat(parts) * scale,
-            tuple(styles),
-            names,
-            np.asarray(seeds),
-            torch.cat(again) * scale if plain else None,
-        )
+        drawings = [Drawings(style, size) for style in styles]
+        again = [replace(each, drawn_as=plain) for each in drawings]
+        pool, other = cls._read(folder, drawings, again, scale)
+        return replace(pool, plain=other) if plain else pool
+
+    @classmethod
+    def load_crowded(cls, folder: Path, styles: Sequence[str], size: int, scale: float) -> Pool:
+        """Read the scenes of two and three things, with their mistakes."""
+        drawings = [Drawings(style, size, crowded=True) for style in styles]
+        pool, mistaken = cls._read(folder, drawings, [replace(each, mistaken=True) for each in drawings], scale)
+        return replace(pool, mistaken=mistaken)
+
+    @classmethod
+    def _read(
+        cls, folder: Path, drawings: Sequence[Drawings], again: Sequence[Drawings], scale: float
+    ) -> tuple[Pool, torch.Tensor]:
+        """A pool, and the same rows' latents drawn once more."""
+        pairs = [
+            (latents.load(folder, one), latents.load(folder, other))
+            for one, other in zip(drawings, again, strict=True)
+        ]
+        many = [min(len(one), len(other)) for one, other in pairs]  # a budget may have ended one
+        first, second = ([pair[k][:n] for pair, n in zip(pairs, many, strict=True)] for k in (0, 1))
+        names = np.concatenate([np.full(n, k) for k, n in enumerate(many)])
+        seeds = [seed for each, n in zip(drawings, many, strict=True) for seed in each.seeds(n)]
+        pool = cls(torch.cat(first) * scale, tuple(each.style for each in drawings), names, np.asarray(seeds))
+        return pool, torch.cat(second) * scale
+
+    @cached_property
+    def things_of(self) -> np.ndarray:
+        """How many things every row's scene has: (n,)."""
+        return np.array([len(make_scene(int(seed)).things) for seed in self.seed_of])
 
     def of(self, style: str) -> Pool:
         """One style's rows."""
-        rows = np.flatnonzero(self.style_of == self.styles.index(style))
-        plain = None if self.plain is None else self.plain[rows]
-        return Pool(self.latents[rows], self.styles, self.style_of[rows], self.seed_of[rows], plain)
+        return self._rows(self.style_of == self.styles.index(style))
+
+    def without(self, style: str) -> Pool:
+        """All but one style's rows."""
+        return self._rows(self.style_of != self.styles.index(style))
+
+    def _rows(self, wanted: np.ndarray) -> Pool:
+        rows = np.flatnonzero(wanted)
+        plain, mistaken = (None if each is None else each[rows] for each in (self.plain, self.mistaken))
+        return Pool(self.latents[rows], self.styles, self.style_of[rows], self.seed_of[rows], plain, mistaken)
 
     def draw(
         self, rng: np.random.Generator, count: int, style_word: float, empty: float = EMPTY_CAPTIONS
@@ -66,10 +96,18 @@ class Pool:
         return self.latents[rows], texts
 
     def pick(
-        self, rng: np.random.Generator, count: int, style_word: float, empty: float = EMPTY_CAPTIONS
+        self,
+        rng: np.random.Generator,
+        count: int,
+        style_word: float,
+        empty: float = EMPTY_CAPTIONS,
+        often: np.ndarray | None = None,
     ) -> tuple[torch.Tensor, list[str]]:
-        """Random rows (count,) and their captions, as `draw` has them."""
-        rows = rng.integers(len(self.latents), size=count)
+        """Random rows (count,) and their captions, as `draw` has them; `often` (n,) says how often every row comes."""
+        if often is None:
+            rows = rng.integers(len(self.latents), size=count)
+        else:
+            rows = rng.choice(len(self.latents), count, p=often / often.sum())
         texts = []
         for row in rows:
             style = self.styles[self.style_of[row]] if rng.random() < style_word else None
@@ -79,7 +117,7 @@ class Pool:
 
 
 def noise_loss(
-    unet: nn.Module,
+    unet: Callable[..., torch.Tensor],
     clean: torch.Tensor,
     context: torch.Tensor,
     rng: np.random.Generator,
@@ -113,6 +151,22 @@ def noised(
     noise = torch.from_numpy(noise).to(clean.device)
     signal, share = (part.view(-1, 1, 1, 1) for part in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
     return signal * clean + share * noise, noise
+
+
+def traced(
+    clean: torch.Tensor, noisy: torch.Tensor, alpha_bar: torch.Tensor, rng: np.random.Generator
+) -> torch.Tensor:
+    """Noisy latents (n, 4, h, w) whose noise, in a share `TRACED` of the rows, holds up to `TRACE` of the clean ones,
+    as an inverted picture's does."""
+    trace = torch.from_numpy(rng.uniform(0, TRACE, len(clean)) * (rng.random(len(clean)) < TRACED)).float()
+    return noisy + ((1 - alpha_bar).sqrt() * trace.to(noisy.device)).view(-1, 1, 1, 1) * clean
+
+
+def loud(captions: torch.Tensor, empty: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Embeddings (n, 77, w) as loud as the method's condition is at positive scales above 1: several times the
+    captions', less a part of the `empty` ones' (Ditail, arXiv 2312.08873, section "condition scaling")."""
+    times, less = (torch.from_numpy(rng.uniform(*span, len(captions))).float() for span in (LOUD, LESS_EMPTY))
+    return times.to(captions.device).view(-1, 1, 1) * captions - less.to(captions.device).view(-1, 1, 1) * empty
 
 
 def loss_weight(alpha_bar: torch.Tensor) -> torch.Tensor:

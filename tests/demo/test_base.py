@@ -1,6 +1,7 @@
 """The base's training: leg after leg, silent parts stay silent, and what a row is shown is its own picture's."""
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,10 @@ pytest.importorskip("transformers")
 
 from demo import nets, parts
 from demo.train import base, bottom, stage, widen
+from demo.train import unet as train_unet
+from demo.train.top import frozen_unet
 from demo.train.unet import Pool
+from demo.world import caption, make_scene
 
 
 def test_small_pictures_first_and_large_ones_last():
@@ -35,12 +39,14 @@ class Words:
         return torch.zeros(len(texts), 77, dtype=torch.int64)
 
 
+class Text(torch.nn.Module):
+    def forward(self, rows):
+        return torch.ones(len(rows), 77, nets.UNET_CONFIG["context_dim"])
+
+
 class Models:
     vocabulary = Words()
-
-    @staticmethod
-    def text(rows):
-        return torch.ones(len(rows), 77, nets.UNET_CONFIG["context_dim"])
+    text = Text()
 
 
 def lesson():
@@ -82,6 +88,83 @@ def test_a_leg_of_the_bottom_leaves_what_lies_above_as_the_leg_before_left_it(tm
     assert not torch.equal(after["middle_block.1.proj_in.weight"], before["middle_block.1.proj_in.weight"])
 
 
+def taught_lesson(scenes=6):
+    """Scenes, each seen in ink and in the plain style, as the lesson of a bottom that learns from itself."""
+    generator = torch.Generator().manual_seed(0)
+    clean, plain = torch.randn(2, scenes, 4, 24, 24, generator=generator)
+    pool = Pool(clean, ("ink",), np.zeros(scenes, int), np.arange(scenes), plain=plain)
+    return base.Lesson({192: pool}, Models, torch.device("cpu"))
+
+
+def test_only_the_bottom_learns_from_itself(tmp_path, quick):
+    """What lies above says the same of the same feature: its skips and what it is told of the timestep stay, too."""
+    start = stage.Plan("whole", tmp_path, 2.0, 1e-3)
+    base.train_leg(start, replace(base.LEGS[1], wide=True), None, lesson())
+    taught, pool = stage.Plan("taught", tmp_path, 2.0, 1e-3), taught_lesson().pools[192]
+    base.teach_bottom(taught, start.state_file, pool, Models, torch.device("cpu"))
+    unets = [frozen_unet(plan.state_file) for plan in (start, taught)]
+    noisy, timestep, context = torch.randn(1, 4, 16, 16), torch.tensor([500]), torch.ones(1, 77, 64)
+    below = [bottom.bottom(unet, noisy, timestep, context) for unet in unets]
+    assert not torch.equal(*below)
+    above = [bottom.top(unet, below[0], noisy, timestep, context) for unet in unets]
+    assert torch.equal(*above)
+    assert not unets[1].output_blocks[bottom.BLOCK][0].skip_connection.weight.any()
+
+
+class Heard:
+    """Stands in for the bottom: keeps what it is asked, and answers with the teacher's latents or with nothing."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, unet, noisy, timestep, context):
+        self.asked.append((unet, noisy, timestep, context))
+        return noisy if unet == "teacher" else torch.zeros_like(noisy)
+
+
+def test_the_goal_is_the_teacher_s_word_of_the_plain_picture_with_less_noise(monkeypatch):
+    heard, told = Heard(), taught_lesson(64)
+    captions: list[list[str]] = []
+    monkeypatch.setattr(base, "bottom", heard)
+    monkeypatch.setattr(
+        Words, "batch", lambda self, texts, rng=None: captions.append(texts) or torch.zeros(len(texts), 77)
+    )
+    pool, picked = told.pools[192], torch.arange(64)
+    monkeypatch.setattr(Pool, "pick", lambda self, rng, count, style_word: (picked, [f"row {style_word}"] * count))
+    error = base.taught_loss("pupil", "teacher", told, 64, np.random.default_rng(0))
+    (_, clearer, earlier, _), (_, noisy, timestep, _) = heard.asked
+    assert captions == [[caption(make_scene(seed), bottom.PLAIN) for seed in range(64)], ["row 0.5"] * 64]
+    assert base.LEAST_NOISY <= timestep.min() < 200 < 950 < timestep.max()  # of all levels, ...
+    assert torch.all(earlier <= base.CLEARER * timestep)
+    assert (earlier / timestep).max() > 0.9 * base.CLEARER  # ... and the goal's up to the half
+    bar = nets.alphas_cumprod()
+    for shown, level, own, other in (
+        (clearer, earlier, pool.plain, pool.latents),
+        (noisy, timestep, pool.latents, pool.plain),
+    ):
+        signal = bar[level].sqrt().mean()
+        assert (shown * own).mean() == pytest.approx(signal.item(), abs=0.03)
+        assert (shown * other).mean() == pytest.approx(0, abs=0.03)
+    assert error.item() == pytest.approx(1, abs=0.05)  # who says nothing has all of the goal's variance to learn
+
+
+def test_what_the_bottom_said_to_loud_captions_is_kept(monkeypatch):
+    """Pupil and teacher are asked the same, which is about as loud as an inversion's condition; who says the same has
+    no error."""
+    heard, told = Heard(), taught_lesson()
+    monkeypatch.setattr(base, "bottom", heard)
+    asked = (told, 32, np.random.default_rng(0))
+    assert base.kept_loud_loss("teacher", "teacher", *asked).item() == 0
+    assert base.kept_loud_loss("pupil", "teacher", *asked).item() > 0.5
+    goal, said = heard.asked[:2]
+    assert all(torch.equal(mine, other) for mine, other in zip(goal[1:], said[1:], strict=True))
+    loudness = said[3][:, 0, 0]  # the embeddings are ones, the empty caption's too
+    assert train_unet.LOUD[0] - train_unet.LESS_EMPTY[1] < loudness.min() < 1.6
+    assert 3.0 < loudness.max() < train_unet.LOUD[1]
+    assert said[2].min() < 50
+    assert said[2].max() > 950
+
+
 def test_the_base_is_what_the_last_leg_leaves(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(base.Pool, "load", lambda *args: None)
@@ -97,8 +180,10 @@ def test_the_base_is_what_the_last_leg_leaves(tmp_path, monkeypatch):
 
 
 def test_a_training_that_goes_on_leaves_its_newest_whole_base(tmp_path):
-    """What is written is the last whole leg as wide as what is shipped, not the text encoder's UNet."""
-    assert [leg.name for leg in base.LEGS if leg.whole and leg.wide] == list(parts.BASES[1:])
+    """What is written is the last whole leg as wide as what is shipped, or what learned from it; not the text
+    encoder's UNet."""
+    whole = [leg.name for leg in base.LEGS if leg.whole and leg.wide]
+    assert [*whole, "bottom-taught"] == list(parts.BASES[1:])
     for done in range(1, len(parts.BASES) + 1):
         (tmp_path / f"{parts.BASES[done - 1]}.pt").touch()
         (tmp_path / "bottom-again.pt").touch()

@@ -1,6 +1,7 @@
 """A chain of seconds, stopped and taken up again."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ pytest.importorskip("tqdm")
 
 from demo.nets import Vae, alphas_cumprod
 from demo.styles import STYLES, draw
-from demo.train import stage, top
+from demo.train import latents, stage, top
 from demo.train import unet as train_unet
 from demo.train import vae as train_vae
 from demo.train.colour_start import colour_start, fit_readout
+from demo.train.latents import Drawings
+from demo.train.unet import Pool
 from demo.train.vae import to_tensor
 from demo.world import make_scene
 
@@ -90,6 +93,69 @@ def test_a_polished_decoder_reads_the_same_latents(tmp_path, monkeypatch):
     for name, weight in vae.state_dict().items():
         same = torch.equal(weight, state["modules"]["vae"][name])
         assert same == name.startswith(("encoder", "quant_conv")), name
+
+
+def test_a_mistake_is_one_thing_of_another_shape_or_one_too_many():
+    """All else is as it was, and the same scene has always the same mistake."""
+    kinds = {"taken over": 0, "another": 0, "more": 0}
+    for seed in range(400):
+        scene = make_scene(seed)
+        wrong = latents.mistake(scene)
+        assert wrong == latents.mistake(scene)
+        assert (wrong.background, wrong.seed) == (scene.background, scene.seed)
+        if len(wrong.things) > len(scene.things):
+            assert wrong.things[:-1] == scene.things
+            kinds["more"] += 1
+            continue
+        pairs = zip(scene.things, wrong.things, strict=True)
+        (right, other), *rest = [pair for pair in pairs if pair[0] != pair[1]]
+        assert not rest
+        assert replace(other, shape=right.shape) == right
+        kinds["taken over" if other.shape in {thing.shape for thing in scene.things} else "another"] += 1
+    assert min(kinds.values()) > 30
+
+
+class Counting:
+    """Encodes a picture as its mean colour, and counts."""
+
+    def __init__(self):
+        self.rows = 0
+
+    def encode(self, picture):
+        self.rows += len(picture)
+        small = picture.mean((1, 2, 3))[:, None, None, None].expand(
+            -1, 4, picture.shape[2] // 8, picture.shape[3] // 8
+        )
+        return (small,)
+
+
+def test_scenes_of_two_and_three_things_are_encoded_with_their_mistakes(tmp_path):
+    """Once; and row by row they are of the same scenes."""
+    vae, cpu = Counting(), torch.device("cpu")
+    crowded = [Drawings("ink", 64, crowded=True, mistaken=wrong) for wrong in (False, True)]
+    for each, many in zip(crowded, (5, 4), strict=True):
+        latents.encode_style(tmp_path, vae, each, many, 60.0, cpu)  # type: ignore[arg-type]
+        latents.encode_style(tmp_path, vae, each, many, 60.0, cpu)  # type: ignore[arg-type]
+    assert vae.rows == 9
+    pool = Pool.load_crowded(tmp_path, ["ink"], 64, 2.0)
+    assert pool.mistaken is not None
+    assert len(pool.latents) == len(pool.mistaken) == len(pool.seed_of) == 4
+    assert pool.seed_of.tolist() == crowded[0].seeds(4)
+    assert pool.things_of.min() > 1
+    for row, seed in enumerate(pool.seed_of):
+        scene = make_scene(int(seed))
+        for found, drawn in ((pool.latents, scene), (pool.mistaken, latents.mistake(scene))):
+            mean = to_tensor(draw(drawn, "ink", 64)[None]).mean()
+            assert float(found[row].mean()) == pytest.approx(2 * float(mean), abs=1e-5)
+
+
+def test_styles_training_scenes_are_of_their_own():
+    """No scene is drawn for two styles, ordinary or crowded, and none is held out."""
+    every = [
+        s for style in STYLES for crowded in (False, True) for s in Drawings(style, 192, crowded=crowded).seeds(900)
+    ]
+    assert len(set(every)) == len(every) == 900 * 2 * len(STYLES)
+    assert min(every) >= latents.TRAINING_SEEDS
 
 
 class Words:

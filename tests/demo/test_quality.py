@@ -112,6 +112,10 @@ EFFECT = 0.28
 """What injection adds to the IoU with generated content over 54 scenes: default layers, docs/quality.md."""
 
 
+on_one_worker = pytest.mark.xdist_group("generated content")
+"""Two workers would each draw the pictures of these tests, in four minutes."""
+
+
 @pytest.fixture(scope="module")
 def generated_content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     """Three scenes a pair of styles, with injection and without: mean IoU with the content, and style."""
@@ -131,15 +135,18 @@ def generated_content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dic
     }
 
 
+@on_one_worker
 def test_the_papers_layers_carry_a_generated_layout_over(generated_content: dict[str, dict[str, float]]):
     """Two checkpoints, one noise: without injection each draws its own scene. At least half of the measured effect."""
     assert generated_content["on"]["iou"] - generated_content["off"]["iou"] > EFFECT / 2
 
 
+@on_one_worker
 def test_the_full_layers_carry_a_generated_layout_over(generated_content: dict[str, dict[str, float]]):
     assert generated_content["full"]["iou"] > generated_content["off"]["iou"] + 0.2
 
 
+@on_one_worker
 def test_the_style_is_the_targets(generated_content: dict[str, dict[str, float]]):
     assert generated_content["on"]["style"] > 0.9
 

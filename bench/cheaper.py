@@ -3,7 +3,7 @@
     python -m bench.cheaper [--scenes 54] [--workers 1] [--report-only]
 
 The fast inversion rule asks the source's UNet at every third step, *record every* has the target's record the source
-at some steps only. Each scene is drawn in one style and redrawn in another with the full layer profile, in every way,
+at some steps only. Each scene is drawn in one style and redrawn in another with the default settings, in every way,
 the pairs of styles in turn. What is reported is the difference to the whole way within a scene, with a bootstrap
 interval over scenes, and by how much the pictures differ. It can be stopped and run again; scores lie in
 ``out/cheaper.csv``, the table in ``bench/results/cheaper.csv``.
@@ -44,13 +44,13 @@ WORSE = 0.05
 
 def methods() -> list[Method]:
     """The same picture in every way; the whole one first."""
-    full = replace(DEFAULT, knob="way, full layers", layer_profile="full")
-    fast = replace(full, rule=InversionRule.FAST)
+    whole = replace(DEFAULT, knob="way", value=WHOLE)
+    fast = replace(whole, rule=InversionRule.FAST)
     return [
-        replace(full, value=WHOLE),
+        whole,
         replace(fast, value="fast inversion"),
-        replace(full, value="record every 2", record_every=2),
-        replace(full, value="record every 3", record_every=3),
+        replace(whole, value="record every 2", record_every=2),
+        replace(whole, value="record every 3", record_every=3),
         replace(fast, value="fast inversion, record every 2", record_every=2),
     ]
 

@@ -1,8 +1,9 @@
 """What each setting does, in small pictures: one scene with three values of it, ``python -m demo.knobs``.
 
 They are the pictures in the tooltips of the WebUI's panel. A strip has one picture a value, the value below it.
-The feature's are with the layers *full*, where much depends on it, and without the attention. Of the attention, the
-inversion rule and its refinements small pictures of this scene show nothing that helps to choose, so they have none.
+It is README's scene, in which the target alone draws a thing too many: one sees where the feature holds the layout.
+Of the attention, the inversion rule and its refinements small pictures of this scene show nothing that helps to
+choose, so they have none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import load_file, save_file
 
-from demo.run import SCENE, checkpoint
+from demo.run import SCENE, SOURCE, TARGET, checkpoint
 from demo.styles import draw
 from demo.train.unet import SIDE
 from demo.world import caption, make_scene
@@ -28,18 +29,18 @@ from ditail_ext.standalone.parameters import Sampling
 
 OUT = Path(__file__).parents[1] / "ditail_ext" / "webui" / "panel" / "knobs"
 CELL, CAPTION = 112, 18
-SOURCE, TARGET, OTHER = "shaded", "ink", "mosaic"
-FEATURE = {"attention_ratio": 0.0, "feature_ratio": 1.0, "layer_profile": "full"}
+OTHER = "shaded"
+FEATURE = {"attention_ratio": 0.0, "feature_ratio": 1.0}
 
 KNOBS: Mapping[str, tuple[Sequence[object], Mapping[str, object]]] = {
     "source_checkpoint": ((SAME_AS_TARGET, "the right one"), {}),
     "positive_scale": ((0.0, 3.0, 9.0), {}),
     "negative_scale": ((0.0, 0.5, 6.0), {}),
-    "feature_ratio": ((0.0, 0.5, 1.0), FEATURE),
+    "feature_ratio": ((0.0, 0.4, 0.8), {}),
     "layer_profile": (("default", "strong", "full"), {"feature_ratio": 1.0, "attention_ratio": 1.0}),
     "feature_start": ((0.0, 0.3, 0.6), FEATURE),
     "feature_weight": ((0.0, 0.5, 1.0), FEATURE),
-    "region": (("everywhere", "left half"), {"feature_ratio": 1.0, "attention_ratio": 1.0, "layer_profile": "full"}),
+    "region": (("everywhere", "left half"), FEATURE),
     "mix_weight": ((0.0, 0.5, 1.0), {}),
 }
 """By setting: the values shown, and what else is set for it."""

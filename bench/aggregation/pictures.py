@@ -22,13 +22,13 @@ from demo.train.unet import SIDE
 from demo.world import caption, make_scene
 
 PICTURE = Path(__file__).parents[2] / "docs" / "aggregation-pictures.png"
-ROWS = (("ink", "shaded", 20_003), ("shaded", "ink", 20_010), ("mosaic", "shaded", 20_020))
+ROWS = (("mosaic", "shaded", 20_049), ("ink", "shaded", 20_043), ("shaded", "mosaic", 20_039))  # where much differs
 COLUMNS = {
     "target alone": Run(),
     "slerp 0.5, 2 steps": Run((2,), 0.5),
     "slerp 0.5, 4 steps": Run((4,), 0.5),
     "slerp 0.7, 4 steps": Run((4,), 0.7),
-    "injection, full 0.4": Run(full=0.4),
+    "injection, defaults": Run(default=True),
     "slerp 0.5, 4 steps + injection, full 0.4": Run((4,), 0.5, full=0.4),
 }
 

@@ -183,8 +183,6 @@ def _warnings(situation: Situation) -> list[str]:
         said.append("Nothing will be injected: no step lies in a window. Raise the ratios, the steps or the strength.")
     if situation.mask is False and settings.region in OF_A_MASK:
         said.append("There is no inpaint mask: paint one in the tab Inpaint, or choose another region.")
-    if situation.generated and settings.layer_profile == "default" and settings.feature_ratio > 0:
-        said.append("Generated content needs more of the layers: the preset “generated content” suits it.")
     return said
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, default=SHIPPED / "judge.safetensors")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="*", help="these rows only: base, the styles, the LoRA's style")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)

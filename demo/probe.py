@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--style", default=CHECKPOINT_STYLES[0], choices=CHECKPOINT_STYLES, help="of the scenes")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     models = load(options.parts, options.unet, options.tokenizer)

@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--parts", type=Path, default=SHIPPED)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=12)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     base = load(options.parts, "base", options.tokenizer)

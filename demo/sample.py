@@ -11,10 +11,12 @@ import logging
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import nn
 
 from demo.nets import alphas_cumprod
 from demo.parts import SHIPPED, UNETS, Models, load
@@ -44,23 +46,56 @@ def sample(
     size: int = SIDE,
     steps: int = 25,
     guidance: float = 4.0,
+    ancestral: bool = False,
 ) -> np.ndarray:
-    """Pictures for the prompts: (n, size, size, 3) uint8. Row k starts from noise of `seed + k`."""
+    """Pictures for the prompts: (n, size, size, 3) uint8. Row k starts from noise of `seed + k`.
+
+    With `ancestral` every step adds fresh noise, as the WebUI's *Euler a* does: DDIM with eta 1 (arXiv 2010.02502,
+    equation 16).
+    """
     shape = (4, size // 8, size // 8)
-    x = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + k))
-                     for k in range(len(prompts))])  # fmt: skip
+    rows = [torch.Generator().manual_seed(seed + k) for k in range(len(prompts))]
+    x = torch.stack([torch.randn(shape, generator=row) for row in rows])
     both = models.text(models.vocabulary.batch([""] * len(prompts) + list(prompts)))
-    alpha_bar = alphas_cumprod()
     times = [t + 1 for t in range(0, 1000, 1000 // steps)][:steps][::-1]
+    return decode(models, denoise(models.unet, x, both, times, guidance, rows if ancestral else ()))
+
+
+@torch.no_grad()
+def denoise(
+    unet: nn.Module,
+    noisy: torch.Tensor,
+    both: torch.Tensor,
+    times: Sequence[int],
+    guidance: float,
+    fresh: Sequence[torch.Generator] = (),
+) -> torch.Tensor:
+    """Latents (n, 4, h, w) at timestep `times[0]` to clean ones, by DDIM with classifier-free guidance.
+
+    Args:
+        unet: predicts the noise.
+        noisy: the latents.
+        both: embeddings (2n, 77, w) of the empty captions, then of the prompts.
+        times: falling timesteps.
+        guidance: the CFG scale.
+        fresh: where every row's fresh noise comes from; without, there is none (eta 0).
+    """
+    alpha_bar, x = alphas_cumprod().to(noisy.device), noisy
     for index, time in enumerate(times):
-        now = alpha_bar[time]
-        after = alpha_bar[times[index + 1]] if index + 1 < len(times) else alpha_bar[0]
-        timestep = torch.full((2 * len(prompts),), time)
-        empty, prompted = models.unet(torch.cat([x, x]), timestep, context=both).chunk(2)
+        last = index + 1 == len(times)
+        now, after = alpha_bar[time], alpha_bar[0 if last else times[index + 1]]
+        timestep = torch.full((2 * len(x),), time, device=x.device)
+        empty, prompted = unet(torch.cat([x, x]), timestep, context=both).chunk(2)
         noise = empty + guidance * (prompted - empty)
         clean = (x - (1 - now).sqrt() * noise) / now.sqrt()
-        x = after.sqrt() * clean + (1 - after).sqrt() * noise
-    return decode(models, x)
+        x = after.sqrt() * clean
+        if fresh and not last:
+            sigma = ((1 - after) / (1 - now) * (1 - now / after)).sqrt()
+            drawn = torch.stack([torch.randn(x.shape[1:], generator=row) for row in fresh])
+            x = x + (1 - after - sigma**2).sqrt() * noise + sigma * drawn.to(x.device)
+        else:
+            x = x + (1 - after).sqrt() * noise
+    return x
 
 
 @torch.no_grad()
@@ -71,9 +106,9 @@ def decode(models: Models, latent: torch.Tensor) -> np.ndarray:
     return ((picture + 1) * 127.5 + 0.5).to(torch.uint8).numpy()
 
 
-def sample_many(models: Models, prompts: Sequence[str], seed: int = 0, size: int = SIDE) -> np.ndarray:
-    """`sample` in batches of eight; the same pictures whatever the number of prompts."""
-    parts = [sample(models, prompts[at : at + 8], seed + at, size) for at in range(0, len(prompts), 8)]
+def sample_many(models: Models, prompts: Sequence[str], seed: int = 0, size: int = SIDE, **how: Any) -> np.ndarray:
+    """`sample` (whose keywords it takes) in batches of eight; the same pictures whatever the number of prompts."""
+    parts = [sample(models, prompts[at : at + 8], seed + at, size, **how) for at in range(0, len(prompts), 8)]
     return np.concatenate(parts)
 
 

@@ -170,11 +170,12 @@ def test_a_lora_that_does_not_fit_is_refused(folder):
         lora.merge(nets.make_unet(), tensors)
 
 
-def test_sampling_is_deterministic_and_each_row_is_its_own(folder, words):
+@pytest.mark.parametrize("ancestral", [False, True])
+def test_sampling_is_deterministic_and_each_row_is_its_own(folder, words, ancestral):
     models = parts.load(folder, "ink", words_folder(words))
     prompts = ["a red circle on grey", "a blue star on mint"]
-    both = sample(models, prompts, seed=3, size=64, steps=3)
-    second = sample(models, prompts[1:], seed=4, size=64, steps=3)
+    both = sample(models, prompts, seed=3, size=64, steps=3, ancestral=ancestral)
+    second = sample(models, prompts[1:], seed=4, size=64, steps=3, ancestral=ancestral)
     assert both.shape == (2, 64, 64, 3)
     assert np.abs(both[1].astype(int) - second[0]).max() <= 1
 

@@ -42,7 +42,6 @@ class Verdict:
     style_probability: dict[str, float]
     things: tuple[Wanted, ...]  # shape and colour of every area found
     mask: np.ndarray  # (64, 64) bool: where there is a thing
-    areas: tuple[np.ndarray, ...] = ()  # such a mask of every thing found
 
     def shows(self, wanted: tuple[Wanted, ...]) -> bool:
         """Whether the things found are exactly the wanted ones, in shape and colour."""
@@ -104,13 +103,13 @@ def _verdict(style: torch.Tensor, maps: torch.Tensor) -> Verdict:
     mask = (maps[0] > 0).numpy()
     colours = maps[1 : 1 + len(COLOURS)].softmax(0).numpy()
     shapes = maps[1 + len(COLOURS) :].softmax(0).numpy()
-    found = [area for area in areas(mask) if area.mean() >= LEAST_AREA]
     things = []
-    for area in found:
-        shape = SHAPE_NAMES[int(shapes[:, area].mean(1).argmax())]
-        things.append(Wanted(shape, COLOUR_NAMES[int(colours[:, area].mean(1).argmax())]))
+    for area in areas(mask):
+        if area.mean() >= LEAST_AREA:
+            shape = SHAPE_NAMES[int(shapes[:, area].mean(1).argmax())]
+            things.append(Wanted(shape, COLOUR_NAMES[int(colours[:, area].mean(1).argmax())]))
     chances = {name: float(p) for name, p in zip(STYLE_NAMES, style, strict=True)}
-    return Verdict(max(chances, key=chances.__getitem__), chances, tuple(things), mask, tuple(found))
+    return Verdict(max(chances, key=chances.__getitem__), chances, tuple(things), mask)
 
 
 def areas(mask: np.ndarray) -> list[np.ndarray]:

@@ -30,7 +30,7 @@ SHIPPED = Path(__file__).parent / "checkpoints"
 UNETS = ("base", *CHECKPOINT_STYLES)
 # Stages that leave a base as it is shipped, in order.
 BASES = ("text", "whole-large", "whole-again", "whole-last", "bottom-taught")
-FINE_TUNES = ("style", "mistakes", "redrawn")  # stages that leave a style's fine-tune, in order
+FINE_TUNES = ("style", "mistakes")  # stages that leave a style's fine-tune, in order
 
 
 @dataclass

@@ -113,11 +113,8 @@ def position_of(thing: Thing) -> str:
     return "at the top" if dy < 0 else "at the bottom"
 
 
-def caption(
-    scene: Scene, style: str | None = None, rng: np.random.Generator | None = None, related: bool = False
-) -> str:
-    """Say what is in the scene. With `rng`, optional words (size, position, background) come and go; those of how two
-    things stand to each other stay where they are to be `related`."""
+def caption(scene: Scene, style: str | None = None, rng: np.random.Generator | None = None) -> str:
+    """Say what is in the scene. With `rng`, optional words (size, position, background) come and go."""
 
     def say(chance: float) -> bool:
         return rng is None or rng.random() < chance
@@ -127,7 +124,7 @@ def caption(
     if len(names) == 1:
         text = names[0] + (f" {position_of(scene.things[0])}" if say(0.6) else "")
     elif len(names) == 2:
-        text = _pair(scene.things, names, related=say(0.5) or related)
+        text = _pair(scene.things, names, related=say(0.5))
     else:
         text = f"{names[0]}, {names[1]} and {names[2]}"
     if say(0.9):

@@ -1,10 +1,10 @@
 """Train everything: `python -m demo.train --folder STATE --tokenizer DIR`.
 
 Stages: VAE, latents, text encoder (with a UNet that is not kept), the base from its bottom up, one fine-tune per
-style, the LoRA, the base's bottom from itself, the fine-tunes once more from drawn mistakes and from their own, the
-decoder again. Each stage has a time budget, keeps its state in the folder and is skipped when the budget is spent; run
-the command again to go on where it stopped. With `torchrun --standalone --nproc-per-node N -m demo.train` N processes
-share the work (`demo.train.workers`).
+style, the LoRA, the base's bottom from itself, the fine-tunes once more from mistakes, the decoder again. Each stage
+has a time budget, keeps its state in the folder and is skipped when the budget is spent; run the command again to go
+on where it stopped. With `torchrun --standalone --nproc-per-node N -m demo.train` N processes share the work
+(`demo.train.workers`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,12 +19,10 @@ import torch
 from demo import parts
 from demo.styles import CHECKPOINT_STYLES, LORA_STYLE
 from demo.text import Vocabulary
-from demo.train import base, bottom, latents, stage, top, workers
+from demo.train import base, bottom, latents, mistakes, stage, top, workers
 from demo.train import unet as train_unet
 from demo.train import vae as train_vae
 from demo.train.latents import Drawings
-from demo.train.mending import mistakes, redrawn
-from demo.train.mending.rows import Scenes
 from demo.train.unet import SIDE, Pool
 
 log = logging.getLogger(__name__)
@@ -38,8 +35,6 @@ MINUTES = {
     "lora": 12.0,
     "taught": 82.0,
     "mistakes": 35.0,
-    "redrawing": 14.0,
-    "redrawn": 32.0,
     "decoder": 22.0,
 }
 COUNTS = {128: 1500, SIDE: 1200}  # training scenes per style, by the picture's side
@@ -128,31 +123,13 @@ def mend(
         plain = Pool.load(folder, CHECKPOINT_STYLES, SIDE, scale, bottom.PLAIN)
         base.teach_bottom(taught_plan, start, plain, models, device)
     for number, style in enumerate(CHECKPOINT_STYLES):
-        mend_style(plan, (style, number), taught_plan.state_file, models, device)
-
-
-def mend_style(
-    plan: Callable[[str, float, float, int], stage.Plan],
-    which: tuple[str, int],
-    base_state: Path,
-    models: parts.Models,
-    device: torch.device,
-) -> None:
-    """A fine-tune (`which`: the style and its number) from drawings with a mistake, then from its own mistakes."""
-    (style, number), folder = which, base_state.parent
-    mistakes_plan = plan(f"mistakes-{style}", MINUTES["mistakes"], 4e-4, 90 + number)
-    redrawn_plan = plan(f"redrawn-{style}", MINUTES["redrawn"], 4e-4, 100 + number)
-    if stage.is_done(redrawn_plan):
-        return
-    pool = Pool.load(folder, CHECKPOINT_STYLES, SIDE, models.scale_factor)
-    crowded = Pool.load_crowded(folder, [style], SIDE, models.scale_factor)
-    scenes = Scenes.of(style, pool, crowded)
-    if not stage.is_done(mistakes_plan):
+        mistakes_plan = plan(f"mistakes-{style}", MINUTES["mistakes"], 4e-4, 90 + number)
+        if stage.is_done(mistakes_plan):
+            continue
+        pool = Pool.load(folder, CHECKPOINT_STYLES, SIDE, scale)
+        scenes = mistakes.Scenes.of(style, pool, Pool.load_crowded(folder, [style], SIDE, scale))
         fine_tune = folder / f"style-{style}.pt"
-        mistakes.train(mistakes_plan, fine_tune, base_state, scenes, models, device)
-    drawing = plan(f"redrawing-{style}", MINUTES["redrawing"], 0.0, 110 + number)
-    own = redrawn.collect(drawing, mistakes_plan.state_file, scenes.crowded, models, device)
-    mistakes.train(redrawn_plan, mistakes_plan.state_file, base_state, replace(scenes, redrawn=own), models, device)
+        mistakes.train(mistakes_plan, fine_tune, taught_plan.state_file, scenes, models, device)
 
 
 def encode(folder: Path, share: float, device: torch.device) -> None:

@@ -7,7 +7,7 @@ From pictures alone a fine-tune hardly moves what is decided first: at the noisi
 style, and the noise in the loss drowns it. There the base itself is the teacher: told the style by name it says
 without noise what the fine-tune is to say unasked. Half of these rows are pictures of any style: an inverted picture's
 latent has another style's traces, which a fine-tune that has seen only its own would keep. The rest is learned from
-pictures. `demo.train.mending` goes on from there.
+pictures. `demo.train.mistakes` goes on from there.
 """
 
 from __future__ import annotations

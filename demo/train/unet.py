@@ -102,10 +102,8 @@ class Pool:
         style_word: float,
         empty: float = EMPTY_CAPTIONS,
         often: np.ndarray | None = None,
-        related: bool = False,
     ) -> tuple[torch.Tensor, list[str]]:
-        """Random rows (count,) and their captions, as `draw` has them; `often` (n,) says how often every row comes,
-        `related` whether a caption always says how two things stand to each other."""
+        """Random rows (count,) and their captions, as `draw` has them; `often` (n,) says how often every row comes."""
         if often is None:
             rows = rng.integers(len(self.latents), size=count)
         else:
@@ -113,7 +111,7 @@ class Pool:
         texts = []
         for row in rows:
             style = self.styles[self.style_of[row]] if rng.random() < style_word else None
-            text = caption(make_scene(int(self.seed_of[row])), style, rng, related)
+            text = caption(make_scene(int(self.seed_of[row])), style, rng)
             texts.append("" if rng.random() < empty else text)
         return torch.from_numpy(rows), texts
 

@@ -1,6 +1,7 @@
 """How good are the checkpoints? Text-to-image against the judge, on captions of held-out scenes.
 
-`python -m demo.measure --tokenizer DIR --count 200 --out demo/checkpoints/measured.csv`
+`python -m demo.measure --tokenizer DIR --count 200 --out demo/checkpoints/measured.csv`; with `--steps 50 --ancestral`
+every step brings fresh noise, as with *Euler a*.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,11 +39,13 @@ class Score:
     exactly: float  # samples with exactly the prompted things and no other
 
 
-def measure(name: str, models: Models, style: str, style_word: bool, count: int, judge: classifier.Judge) -> Score:
-    """Sample `count` held-out captions and have them judged."""
+def measure(
+    name: str, models: Models, style: str, style_word: bool, count: int, judge: classifier.Judge, **how: Any
+) -> Score:
+    """Sample `count` held-out captions, with `demo.sample.sample`'s keywords, and have them judged."""
     plain = held_out_prompts(count)
     prompts = [f"{text}, {style} style" for text in plain] if style_word else plain
-    verdicts = judge.judge(sample_many(models, prompts, seed=50_000))
+    verdicts = judge.judge(sample_many(models, prompts, seed=50_000, **how))
     wanted = [parse_caption(text).things for text in plain]
     right = np.array([v.count_right(w) for v, w in zip(verdicts, wanted, strict=True)])
     many = np.array([len(w) for w in wanted])
@@ -71,6 +75,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--ancestral", action="store_true", help="fresh noise in every step")
     parser.add_argument("--only", nargs="*", help="these rows only: base, the styles, the LoRA's style")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
@@ -86,7 +92,8 @@ def main() -> None:
             continue
         unet = key if key in CHECKPOINT_STYLES else "base"
         models = load(options.parts, unet, options.tokenizer, lora_name)
-        scores.append(measure(label, models, style, style_word, options.count, judge))
+        how = {"steps": options.steps, "ancestral": options.ancestral}
+        scores.append(measure(label, models, style, style_word, options.count, judge, **how))
         log.info("%s", scores[-1])
         write(scores, options.out)
 

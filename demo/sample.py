@@ -80,21 +80,19 @@ def denoise(
         guidance: the CFG scale.
         fresh: where every row's fresh noise comes from; without, there is none (eta 0).
     """
-    alpha_bar, x = alphas_cumprod().to(noisy.device), noisy
+    alpha_bar, x = alphas_cumprod(), noisy
     for index, time in enumerate(times):
         last = index + 1 == len(times)
         now, after = alpha_bar[time], alpha_bar[0 if last else times[index + 1]]
-        timestep = torch.full((2 * len(x),), time, device=x.device)
+        timestep = torch.full((2 * len(x),), time)
         empty, prompted = unet(torch.cat([x, x]), timestep, context=both).chunk(2)
         noise = empty + guidance * (prompted - empty)
         clean = (x - (1 - now).sqrt() * noise) / now.sqrt()
-        x = after.sqrt() * clean
-        if fresh and not last:
-            sigma = ((1 - after) / (1 - now) * (1 - now / after)).sqrt()
-            drawn = torch.stack([torch.randn(x.shape[1:], generator=row) for row in fresh])
-            x = x + (1 - after - sigma**2).sqrt() * noise + sigma * drawn.to(x.device)
-        else:
-            x = x + (1 - after).sqrt() * noise
+        renewed = fresh and not last
+        sigma = ((1 - after) / (1 - now) * (1 - now / after)).sqrt() if renewed else torch.zeros(())
+        x = after.sqrt() * clean + (1 - after - sigma**2).sqrt() * noise
+        if renewed:
+            x = x + sigma * torch.stack([torch.randn(x.shape[1:], generator=row) for row in fresh])
     return x
 
 

@@ -37,7 +37,7 @@ class Task:
     """Pictures in one source's style, with their captions, to be redrawn.
 
     `pictures` is (n, h, w, 3) uint8, `noise` (n, 4, h/8, w/8). Inversions are kept in `kept` for the methods that
-    share them.
+    share them, and so is what the source draws itself, in `drawn` (n, h, w, 3).
     """
 
     pictures: np.ndarray
@@ -45,6 +45,7 @@ class Task:
     noise: Tensor
     source: Models
     kept: dict[tuple[object, ...], SourceTrajectory] = field(default_factory=dict)
+    drawn: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict)
 
     def latents(self) -> Tensor:
         """The pictures through the VAE: posterior means, scaled."""
@@ -80,7 +81,11 @@ def content(method: Method, task: Task, target: Models) -> np.ndarray | None:
     """The picture that the source generated, where the method has it draw the content itself."""
     if method.kind is not Kind.GENERATED:
         return None
-    return decode(task.source, trajectory(method, task, target, SCHEDULE.ddim_levels(method.steps)).clean)
+    key = method.inversion_key
+    if key not in task.drawn:
+        clean = trajectory(method, task, target, SCHEDULE.ddim_levels(method.steps)).clean
+        task.drawn[key] = decode(task.source, clean)
+    return task.drawn[key]
 
 
 def _remaining(levels: Sequence[Level], strength: float) -> Sequence[Level]:

@@ -115,7 +115,7 @@ EFFECT = 0.28
 on_one_worker = pytest.mark.xdist_group("generated content")
 """Two workers would each draw the pictures of these tests, in two minutes."""
 STEPS = 14
-"""The bench has 20. With fewer, injection adds less to the IoU (0.31, 0.29, 0.24 at 20, 14, 10), and takes less time."""
+"""The bench has 20. With fewer, injection adds less to the IoU (0.31, 0.29, 0.24 at 20, 14, 10), in less time."""
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import json
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -80,8 +81,11 @@ def build_text_model(checkpoint: Checkpoint) -> CLIPTextModel:
     return model.eval().requires_grad_(False)
 
 
+@cache
 def clip_tokenizer() -> CLIPTokenizer:
     """CLIP's tokenizer, from the vocabulary that the package ``clip-anytorch`` carries.
+
+    It is the same for all checkpoints, and made once: that takes longer than a small text encoder.
 
     Raises:
         CheckpointError: the package is not installed.

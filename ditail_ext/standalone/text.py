@@ -85,7 +85,7 @@ def build_text_model(checkpoint: Checkpoint) -> CLIPTextModel:
 def clip_tokenizer() -> CLIPTokenizer:
     """CLIP's tokenizer, from the vocabulary that the package ``clip-anytorch`` carries.
 
-    It is the same for all checkpoints, and made once: that takes longer than a small text encoder.
+    It is the same for all checkpoints, so it is made once.
 
     Raises:
         CheckpointError: the package is not installed.
